@@ -1,0 +1,39 @@
+"""Where a file's bytes come from: what the transfer engine asks of a source, or later of a peer node."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from agent.manifest import RemoteFile
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """An HTTP GET for one file's bytes; the engine adds `Range`.
+
+    headers: sent to `url`'s own origin only; after a redirect to another origin those in `secret_headers` are left out.
+    expect: response headers (lower case) that must have exactly these values, or the source changed.
+    expires_in: seconds from signing until the engine must ask again; None = never.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_headers: frozenset[str] = frozenset({"authorization", "cookie", "proxy-authorization"})
+    expect: Mapping[str, str] = field(default_factory=dict)
+    expires_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPath:
+    """A file that is on this machine already: reflinked or copied, not requested."""
+
+    path: Path
+
+
+class Origin(Protocol):
+    """A place that serves the bytes of a file."""
+
+    async def sign(self, file: RemoteFile) -> SignedRequest | LocalPath:
+        """Raises `FetchError`. Called again when a request expired or was refused (401/403)."""
+        ...

@@ -1,0 +1,1 @@
+"""Sources: one backend per URI scheme. They list, sign and name validators; the transfer engine moves the bytes."""

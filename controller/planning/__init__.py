@@ -1,0 +1,1 @@
+"""Pure decisions of the controller: work lists and statuses from one snapshot of the world."""

@@ -1,0 +1,140 @@
+"""LocalModelCache (cluster scope) and LocalModelNamespaceCache (namespaced): which model belongs on which nodes."""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StringConstraints
+
+from shared.api.meta import ApiModel, Condition, KubeObject, ObjectMeta
+
+CLUSTER_FINALIZER = "localmodel.kserve.io/finalizer"
+NAMESPACE_FINALIZER = "localmodelnamespacecache.kserve.io/finalizer"
+RETRY_ANNOTATION = "localmodel.kserve.io/retry"
+
+GroupName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class NodeState(StrEnum):
+    """State of one cache on one node, as the cache's status shows it."""
+
+    UNKNOWN = ""
+    NODE_NOT_READY = "NodeNotReady"
+    DOWNLOAD_PENDING = "NodeDownloadPending"
+    DOWNLOADING = "NodeDownloading"
+    DOWNLOADED = "NodeDownloaded"
+    DOWNLOAD_ERROR = "NodeDownloadError"
+
+
+class Storage(ApiModel):
+    """An entry of the `storage-config` secret, and parameters that override its fields."""
+
+    key: str | None = Field(
+        default=None,
+        max_length=253,
+        description="Entry of the secret storage-config that holds the source's credentials.",
+    )
+    parameters: dict[str, str] | None = Field(
+        default=None, description="Fields that override or complete that entry, such as region."
+    )
+
+
+class CacheSpec(ApiModel):
+    source_model_uri: str = Field(
+        max_length=2048,
+        description="Where the model comes from: s3://, gs://, hf://, https://, http:// or file://. Cannot be changed.",
+    )
+    model_size: int | str = Field(
+        description="Space that the model takes on a node, as a quantity such as 10Gi. Compared with the node group's storageLimit."
+    )
+    node_groups: tuple[GroupName, ...] = Field(
+        min_length=1,
+        max_length=64,
+        description="Names of the LocalModelNodeGroups whose nodes hold the model.",
+    )
+    service_account_name: str | None = Field(
+        default=None,
+        max_length=253,
+        description="ServiceAccount in the credentials namespace whose secrets give access to the source.",
+    )
+    storage: Storage | None = Field(
+        default=None, description="Credentials by an entry of the secret storage-config."
+    )
+    allow_patterns: tuple[Pattern, ...] | None = Field(
+        default=None,
+        max_length=64,
+        description="Only files that match one of these shell patterns are kept; matched against the path inside the model.",
+    )
+    ignore_patterns: tuple[Pattern, ...] | None = Field(
+        default=None,
+        max_length=64,
+        description="Files that match one of these shell patterns are left out.",
+    )
+
+
+class Copies(ApiModel):
+    """How many nodes hold the model."""
+
+    available: int = Field(default=0, description="Copies that are complete on Ready nodes.")
+    total: int = Field(
+        default=0, description="Nodes that should hold the model, NotReady ones included."
+    )
+    failed: int = Field(default=0, description="Copies whose last attempt failed.")
+    downloading: int = Field(default=0, description="Copies that are being fetched now.")
+    pending: int = Field(default=0, description="Copies that have not started yet.")
+
+
+class NamespacedName(ApiModel):
+    namespace: str = Field(default="", description="Namespace of the object.")
+    name: str = Field(description="Name of the object.")
+
+
+class CacheProgress(ApiModel):
+    bytes_done: int = Field(default=0, description="Bytes on disk, over all nodes.")
+    bytes_total: int = Field(default=0, description="Bytes expected, over all nodes.")
+    percent: int = Field(default=0, description="bytesDone of bytesTotal, 0 to 100.")
+
+
+class CacheStatus(ApiModel):
+    observed_generation: int | None = Field(
+        default=None, description="metadata.generation that this status was computed from."
+    )
+    copies: Copies | None = Field(default=None, description="How many nodes hold the model.")
+    node_status: dict[str, NodeState] | None = Field(
+        default=None, description="State of the model on each node."
+    )
+    inference_services: tuple[NamespacedName, ...] | None = Field(
+        default=None, description="InferenceServices that use this cache."
+    )
+    llm_inference_services: tuple[NamespacedName, ...] | None = Field(
+        default=None,
+        alias="llmInferenceServices",
+        description="LLMInferenceServices that use this cache.",
+    )
+    progress: CacheProgress | None = Field(default=None, description="Bytes over all nodes.")
+    revision: str | None = Field(
+        default=None,
+        description="What the source resolved to: a commit, a generation or a digest of the listing.",
+    )
+    conditions: tuple[Condition, ...] | None = Field(
+        default=None, description="Ready, Reconciling and Stalled, as kstatus defines them."
+    )
+
+
+class LocalModelCache(KubeObject):
+    KIND: ClassVar[str] = "LocalModelCache"
+    kind: Literal["LocalModelCache"] = "LocalModelCache"
+    metadata: ObjectMeta
+    spec: CacheSpec
+    status: CacheStatus = CacheStatus()
+
+
+class LocalModelNamespaceCache(KubeObject):
+    KIND: ClassVar[str] = "LocalModelNamespaceCache"
+    kind: Literal["LocalModelNamespaceCache"] = "LocalModelNamespaceCache"
+    metadata: ObjectMeta
+    spec: CacheSpec
+    status: CacheStatus = CacheStatus()
+
+
+AnyCache = LocalModelCache | LocalModelNamespaceCache

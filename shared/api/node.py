@@ -1,0 +1,139 @@
+"""LocalModelNode (cluster scope, named as its node): one node's work list, and what is really there."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from shared.api.cache import Pattern, Storage
+from shared.api.meta import ApiModel, Condition, KubeObject, ObjectMeta
+
+
+class ModelState(StrEnum):
+    """State of one copy, as the node's agent reports it."""
+
+    UNKNOWN = ""
+    DOWNLOAD_PENDING = "ModelDownloadPending"
+    DOWNLOADING = "ModelDownloading"
+    DOWNLOADED = "ModelDownloaded"
+    DOWNLOAD_ERROR = "ModelDownloadError"
+
+
+class LocalModelInfo(ApiModel):
+    """One entry of the work list: a cache that this node should hold."""
+
+    source_model_uri: str = Field(
+        max_length=2048, description="Where the model comes from, as in the cache."
+    )
+    model_name: str = Field(description="Name of the cache.")
+    namespace: str | None = Field(
+        default=None, description="Namespace of the cache, when it is a LocalModelNamespaceCache."
+    )
+    node_group: str | None = Field(
+        default=None, description="Group of the cache through which the node was chosen."
+    )
+    service_account_name: str | None = Field(
+        default=None, description="ServiceAccount whose secrets give access to the source."
+    )
+    storage: Storage | None = Field(
+        default=None, description="Credentials by an entry of the secret storage-config."
+    )
+    model_size: int | str | None = Field(
+        default=None, description="Space that the cache declares for the model."
+    )
+    allow_patterns: tuple[Pattern, ...] | None = Field(
+        default=None, description="Only files that match one of these are kept."
+    )
+    ignore_patterns: tuple[Pattern, ...] | None = Field(
+        default=None, description="Files that match one of these are left out."
+    )
+    revision: str | None = Field(
+        default=None, description="Revision that all nodes hold, once one agent has resolved it."
+    )
+    retry: str | None = Field(
+        default=None,
+        description="Value of the cache's annotation localmodel.kserve.io/retry; a new one retries a failed copy at once.",
+    )
+
+
+class NodeSpec(ApiModel):
+    local_models: tuple[LocalModelInfo, ...] = Field(
+        default=(), description="The models that this node should hold."
+    )
+
+
+class ModelReport(ApiModel):
+    """One copy on this node, in full."""
+
+    key: str = Field(description="modelName, or namespace/modelName; the same as in modelStatus.")
+    storage_key: str = Field(description="Folder of the copy below models/.")
+    state: ModelState = Field(description="The same as in modelStatus.")
+    reason: str | None = Field(default=None, description="Machine-readable reason for the state.")
+    message: str | None = Field(default=None, description="What a person should know about it.")
+    revision: str | None = Field(default=None, description="What the source resolved to.")
+    bytes_total: int | None = Field(
+        default=None, description="Bytes of the model, once they are known."
+    )
+    bytes_done: int | None = Field(default=None, description="Of these, the bytes on disk.")
+    bytes_per_second: int | None = Field(
+        default=None, description="Rate of the transfer, while it runs."
+    )
+    attempts: int | None = Field(
+        default=None, description="Attempts since the last success or change of the work list."
+    )
+    start_time: datetime | None = Field(default=None, description="When the fetch began.")
+    completion_time: datetime | None = Field(
+        default=None, description="When the copy was verified and published."
+    )
+    next_retry_time: datetime | None = Field(
+        default=None, description="When a failed copy is tried again."
+    )
+    verified_by: str | None = Field(
+        default=None,
+        description="How strongly the weakest file was verified: sha256, git-sha1, md5, crc64nvme, crc32c or size.",
+    )
+
+
+class NodeStorage(ApiModel):
+    """The cache's disk; all in bytes."""
+
+    capacity_bytes: int = Field(description="Size of the file system that holds the cache.")
+    available_bytes: int = Field(description="Free space on it.")
+    used_bytes: int = Field(description="Space that the cache takes, in allocated blocks.")
+    reserved_bytes: int = Field(
+        default=0, description="Space that fetches in flight have still to write."
+    )
+
+
+class AgentInfo(ApiModel):
+    version: str = Field(description="Version of the agent.")
+    start_time: datetime | None = Field(default=None, description="When the agent started.")
+    host_path: str | None = Field(
+        default=None, description="Folder on the node that the agent serves, models/ included."
+    )
+
+
+class LocalModelNodeStatus(ApiModel):
+    observed_generation: int | None = Field(
+        default=None, description="metadata.generation of the work list that this status answers."
+    )
+    model_status: dict[str, ModelState] | None = Field(
+        default=None, description="State of each model, by modelName or namespace/modelName."
+    )
+    models: tuple[ModelReport, ...] | None = Field(
+        default=None, description="Each copy on this node, in full."
+    )
+    storage: NodeStorage | None = Field(default=None, description="The cache's disk.")
+    agent: AgentInfo | None = Field(default=None, description="The agent that wrote this status.")
+    conditions: tuple[Condition, ...] | None = Field(
+        default=None, description="StorageReady: whether the cache folder can be used."
+    )
+
+
+class LocalModelNode(KubeObject):
+    KIND: ClassVar[str] = "LocalModelNode"
+    kind: Literal["LocalModelNode"] = "LocalModelNode"
+    metadata: ObjectMeta
+    spec: NodeSpec = NodeSpec()
+    status: LocalModelNodeStatus = LocalModelNodeStatus()

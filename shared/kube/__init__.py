@@ -1,0 +1,1 @@
+"""The Kubernetes client layer, and the only importer of kubernetes_asyncio."""

@@ -1,0 +1,1 @@
+"""Operations: settings, logging, metrics, the health server and the process lifecycle."""
