@@ -1,0 +1,125 @@
+"""The syscall border: every call that changes the disk is a method of `Disk`, so that tests can stop the world between any two.
+
+All names are relative to an open folder; no link is followed in the last component, and there are no others.
+"""
+
+import contextlib
+import ctypes
+import os
+import secrets
+
+_RENAME_EXCHANGE = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.renameat2.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_uint,
+)
+
+FOLDER_MODE = 0o2775
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_folder(at: int | None, name: str | os.PathLike[str]) -> int:
+    """A descriptor of a folder that can be listed; refuses a symlink."""
+    return os.open(name, _FOLDER, dir_fd=at)
+
+
+class Disk:
+    """Raises plain `OSError`; each method is one step that a crash may come before or after."""
+
+    def mkdir(self, at: int, name: str, mode: int) -> None:
+        os.mkdir(name, mode, dir_fd=at)
+
+    def create(self, at: int, name: str, mode: int = 0o644) -> int:
+        """A new file, open for writing; the name must not be taken."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, mode, dir_fd=at)
+
+    def write(self, fd: int, data: bytes | memoryview) -> None:
+        """All of the data."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
+    def sync(self, fd: int) -> None:
+        """One file or folder becomes durable."""
+        os.fsync(fd)
+
+    def sync_all(self, fd: int) -> None:
+        """The whole file system of `fd` becomes durable."""
+        _check(_libc.syncfs(fd))
+
+    def rename(self, at: int, name: str, to: int, new: str) -> None:
+        """Replaces a file, or an empty folder, atomically; a folder with content stays (ENOTEMPTY)."""
+        os.rename(name, new, src_dir_fd=at, dst_dir_fd=to)
+
+    def exchange(self, at: int, name: str, other: int, other_name: str) -> None:
+        """Both names change places in one step; EINVAL where the file system cannot."""
+        _check(
+            _libc.renameat2(at, os.fsencode(name), other, os.fsencode(other_name), _RENAME_EXCHANGE)
+        )
+
+    def link(self, at: int, name: str, to: int, new: str) -> None:
+        os.link(name, new, src_dir_fd=at, dst_dir_fd=to, follow_symlinks=False)
+
+    def unlink(self, at: int, name: str) -> None:
+        os.unlink(name, dir_fd=at)
+
+    def rmdir(self, at: int, name: str) -> None:
+        os.rmdir(name, dir_fd=at)
+
+    def chmod(self, fd: int, mode: int) -> None:
+        os.fchmod(fd, mode)
+
+    def chgrp(self, fd: int, gid: int) -> None:
+        os.fchown(fd, -1, gid)
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def write_durably(disk: Disk, at: int, name: str, data: bytes) -> None:
+    """Old content or new, never a part; durable on return. A crash may leave `.<name>.<random>`."""
+    draft = f".{name}.{secrets.token_hex(4)}"
+    fd = disk.create(at, draft)
+    try:
+        disk.write(fd, data)
+        disk.sync(fd)
+        disk.rename(at, draft, at, name)
+    except OSError:
+        with contextlib.suppress(OSError):
+            disk.unlink(at, draft)
+        raise
+    finally:
+        os.close(fd)
+    disk.sync(at)
+
+
+def ensure_folder(disk: Disk, at: int, name: str, gid: int | None) -> int:
+    """A descriptor of the folder, created setgid and with the group where we may; an existing one is left as it is."""
+    try:
+        disk.mkdir(at, name, FOLDER_MODE & 0o777)
+    except FileExistsError:
+        return open_folder(at, name)
+    fd = open_folder(at, name)
+    try:
+        own_folder(disk, fd, gid)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def own_folder(disk: Disk, fd: int, gid: int | None) -> None:
+    """Group first: changing it clears the setgid bit. A group that we may not give is no error."""
+    if gid is not None and os.fstat(fd).st_gid != gid:
+        with contextlib.suppress(PermissionError):
+            disk.chgrp(fd, gid)
+    disk.chmod(fd, FOLDER_MODE)

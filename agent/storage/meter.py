@@ -1,0 +1,89 @@
+"""What the store occupies, without walking every published tree for each answer."""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+
+from agent.storage.disk import open_folder
+from agent.storage.footprint import Footprint, bytes_of, freed_without, measure, total
+from agent.storage.layout import TRASH, Layout
+from agent.storage.tree import Usage
+from agent.storage.walk import Entry, names, walk
+
+# What changes by itself (staging, trash) is measured again only after this many times as long as measuring it took.
+_REST = 20
+
+
+class Meter:
+    """Footprints of published and retired trees are measured once; `forget` says that one changed."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._lock = threading.Lock()
+        self._trees: dict[str, Footprint] = {}
+        self._retired: dict[str, Footprint] = {}
+        self._moving = (Footprint(), Footprint())
+        self._rest_until = 0.0
+
+    def remember(self, key: str, footprint: Footprint) -> None:
+        """A published tree's footprint is known."""
+        with self._lock:
+            self._trees[key] = footprint
+            self._rest_until = 0.0
+
+    def forget(self, key: str) -> None:
+        """The tree is gone, or its files got other names: measured again when somebody asks."""
+        with self._lock:
+            self._trees.pop(key, None)
+            self._rest_until = 0.0
+
+    def usage(self, published: Mapping[str, object]) -> Usage:
+        """Raises `OSError`. Manifests and journals of the store itself, some kilobytes, are not counted."""
+        with self._lock:
+            for key in self._trees.keys() - published.keys():
+                del self._trees[key]
+            for key in published.keys() - self._trees.keys():
+                self._trees[key] = _measured(self._layout.models, key)
+            retired = {name for name in names(self._layout.retired) if _is_tree(name)}
+            for name in self._retired.keys() - retired:
+                del self._retired[name]
+            for name in retired - self._retired.keys():
+                self._retired[name] = _measured(self._layout.retired, name)
+            staging, trash = self._measure_moving()
+            kept = total([*self._trees.values(), staging])
+            gone = total([*self._retired.values(), trash])
+        disk = os.fstatvfs(self._layout.models)
+        return Usage(
+            capacity=disk.f_blocks * disk.f_frsize,
+            available=disk.f_bavail * disk.f_frsize,
+            used=bytes_of(total([kept, gone])),
+            reclaimable=freed_without(gone, kept),
+            inodes_available=disk.f_favail,
+        )
+
+    def _measure_moving(self) -> tuple[Footprint, Footprint]:
+        began = time.monotonic()
+        if began >= self._rest_until:
+            self._moving = (
+                measure(walk(self._layout.staging)),
+                measure(walk(self._layout.trash)),
+            )
+            ended = time.monotonic()
+            self._rest_until = ended + _REST * (ended - began)
+        return self._moving
+
+
+def _is_tree(name: str) -> bool:
+    return name != TRASH and not name.endswith(".json")
+
+
+def _measured(at: int, name: str) -> Footprint:
+    try:
+        fd = open_folder(at, name)
+    except (FileNotFoundError, NotADirectoryError):
+        return Footprint()
+    try:
+        return measure([Entry("", os.fstat(fd)), *walk(fd)])
+    finally:
+        os.close(fd)

@@ -1,0 +1,131 @@
+"""Giving a new tree the files that a published one already has: by hard link, so no byte is read or written.
+
+A hard link shares its content, so nobody may write to a staged file that has another name. `reuse` therefore also removes every such
+file that is not wanted any more before the transfer engine sees the staged tree.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+from agent.manifest import Algorithm, Digest, RemoteFile
+from agent.storage.disk import Disk, ensure_folder, open_folder
+from agent.storage.inspection import open_good
+from agent.storage.layout import Layout
+from agent.storage.tree import Tree, TreeFile
+from agent.storage.walk import lstat, open_parent, walk
+
+# Digests that name a content wherever it is found; the others only confirm that the same file did not change.
+_NAMING = frozenset({Algorithm.SHA256, Algorithm.GIT_SHA1})
+
+
+def drop_shared(disk: Disk, into: int) -> None:
+    """Remove staged files that have another name somewhere: writing to them would write there."""
+    for entry in [entry for entry in walk(into) if entry.is_file and entry.stat.st_nlink > 1]:
+        parent, name = open_parent(into, entry.path)
+        try:
+            disk.unlink(parent, name)
+        finally:
+            os.close(parent)
+
+
+def link_equal(
+    layout: Layout,
+    disk: Disk,
+    tree: Tree,
+    wanted: Sequence[RemoteFile],
+    into: int,
+    *,
+    except_: Collection[str],
+) -> tuple[TreeFile, ...]:
+    """Link the tree's good files that equal a wanted one, at the wanted path; what was staged there before is replaced."""
+    try:
+        root = open_folder(layout.models, tree.storage_key)
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    try:
+        candidates = _Candidates(file for file in tree.files if file.path not in except_)
+        linked = []
+        for remote in wanted:
+            file = candidates.equal(remote)
+            if file is not None and _link(layout, disk, root, file, into, remote.path):
+                linked.append(replace(file, path=remote.path, validator=remote.validator))
+        return tuple(linked)
+    finally:
+        os.close(root)
+
+
+class _Candidates:
+    """Published files by path and by naming digest."""
+
+    def __init__(self, files: Iterable[TreeFile]) -> None:
+        self._by_path: dict[str, TreeFile] = {}
+        self._by_digest: dict[tuple[Digest, int], TreeFile] = {}
+        for file in files:
+            self._by_path[file.path] = file
+            for digest in file.digests:
+                if digest.algorithm in _NAMING:
+                    self._by_digest[digest, file.size] = file
+
+    def equal(self, remote: RemoteFile) -> TreeFile | None:
+        """The same path with nothing that contradicts and something that confirms; else the same content elsewhere."""
+        here = self._by_path.get(remote.path)
+        if here is not None and remote.size in (None, here.size) and _confirmed(here, remote):
+            return here
+        for digest in remote.digests:
+            if digest.algorithm in _NAMING and remote.size is not None:
+                found = self._by_digest.get((digest, remote.size))
+                if found is not None:
+                    return found
+        return None
+
+
+def _confirmed(file: TreeFile, remote: RemoteFile) -> bool:
+    stored = {digest.algorithm: digest.value for digest in file.digests}
+    compared = [
+        stored[digest.algorithm] == digest.value
+        for digest in remote.digests
+        if digest.algorithm in stored
+    ]
+    if compared:
+        return all(compared)
+    return bool(remote.validator) and remote.validator == file.validator and remote.size is not None
+
+
+def _link(layout: Layout, disk: Disk, root: int, file: TreeFile, into: int, path: str) -> bool:
+    source = open_good(root, file)
+    if source is None:
+        return False
+    parent, name = open_parent(root, file.path)
+    try:
+        target, new = _parent_for(layout, disk, into, path)
+        try:
+            draft = f".{secrets.token_hex(8)}"
+            disk.link(parent, name, target, draft)
+            found = lstat(target, draft)
+            if found is None or not os.path.samestat(found, os.fstat(source)):
+                disk.unlink(target, draft)
+                return False
+            disk.rename(target, draft, target, new)
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(target, draft)
+            return True
+        finally:
+            os.close(target)
+    finally:
+        os.close(parent)
+        os.close(source)
+
+
+def _parent_for(layout: Layout, disk: Disk, into: int, path: str) -> tuple[int, str]:
+    *folders, name = path.split("/")
+    fd = os.dup(into)
+    for folder in folders:
+        try:
+            deeper = ensure_folder(disk, fd, folder, layout.gid)
+        finally:
+            os.close(fd)
+        fd = deeper
+    return fd, name

@@ -1,0 +1,314 @@
+"""The door to a node's disk: what is published, staged and retired below one root.
+
+Blocking throughout. Calls for different models run side by side; changes of one model wait for each other.
+"""
+
+import contextlib
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from agent.manifest import RemoteFile
+from agent.storage import (
+    adoption,
+    eviction,
+    inspection,
+    manifests,
+    publication,
+    reuse,
+    trash,
+    verification,
+)
+from agent.storage.disk import Disk, ensure_folder, open_folder
+from agent.storage.errors import StoreUnavailable, describe, translated
+from agent.storage.layout import PRIVATE, Layout
+from agent.storage.manifests import ManifestInvalid, Record
+from agent.storage.meter import Meter
+from agent.storage.tree import Tree, TreeFile, Usage
+from agent.storage.walk import is_empty_folder, lstat, names
+from shared.domain.storage_key import is_storage_key
+
+_STAGED = "tree"
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """Folders in which a copy grows, on the file system of the published trees; they survive a crash.
+
+    tree: files at their paths. journal: the transfer engine's own. archive: an archive before it is unpacked.
+    """
+
+    tree: Path
+    journal: Path
+    archive: Path
+
+
+class Store:
+    """Opened once per root; every method may be called from any thread.
+
+    Raises only `FetchError`s: `StoreError` when the whole root is in trouble, else `Stalled` or `Retryable`.
+    """
+
+    def __init__(self, layout: Layout, disk: Disk) -> None:
+        self._layout = layout
+        self._disk = disk
+        self._records: Mapping[str, Record] = {}
+        self._damaged: dict[str, frozenset[str]] = {}
+        self._meter = Meter(layout)
+        self._commit = threading.Lock()
+        self._emptying = threading.Lock()
+        self._keys: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self._closing = threading.Event()
+
+    @classmethod
+    def open(
+        cls,
+        root: Path,
+        *,
+        gid: int | None = None,
+        expect_layout: bool = False,
+        disk: Disk | None = None,
+    ) -> "Store":
+        """Lock the root, finish what a crash interrupted, read the manifests' first lines; no model is read.
+
+        gid: group of new folders, where permitted. expect_layout: copies are known to be here, so a root without a marker is
+        a disk that is not mounted. Raises `StoreError`; a root that is refused is left as it was.
+        """
+        disk = disk or Disk()
+        layout = Layout.open(root, gid=gid, expect=expect_layout, disk=disk)
+        store = cls(layout, disk)
+        try:
+            store._recover()
+        except OSError as exc:
+            layout.close()
+            raise StoreUnavailable(f"cannot use {root}: {describe(exc)}") from exc
+        except BaseException:
+            layout.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Release the lock; deletions under way stop within some milliseconds and go on after the next start."""
+        self._closing.set()
+        with self._emptying:
+            self._layout.close()
+
+    def check(self) -> None:
+        """Raises `StoreUnavailable` when the root is no longer the mounted, writable disk that was opened."""
+        self._layout.check()
+
+    def trees(self) -> Mapping[str, Tree]:
+        """What is published, by storage key; a snapshot."""
+        return {key: record.tree for key, record in self._records.items()}
+
+    def foreign(self) -> frozenset[str]:
+        """Names under `models/` that the store did not publish. Empty folders at a storage key are nobody's."""
+        with translated("listing models"):
+            return frozenset(
+                name
+                for name in names(self._layout.models)
+                if name not in self._records
+                and not (is_storage_key(name) and is_empty_folder(self._layout.models, name))
+            )
+
+    def staging(self, key: str) -> Staging:
+        """The copy's folders, created when missing; what an earlier attempt left is still there."""
+        with self._changing(key, f"preparing to stage {key}"):
+            stage = ensure_folder(self._disk, self._layout.staging, key, self._layout.gid)
+            try:
+                for name in (_STAGED, "journal", "archive"):
+                    os.close(ensure_folder(self._disk, stage, name, self._layout.gid))
+            finally:
+                os.close(stage)
+        folder = self._layout.root / PRIVATE / "staging" / key
+        return Staging(folder / _STAGED, folder / "journal", folder / "archive")
+
+    def discard_staging(self, key: str) -> None:
+        """Forget what was staged, journal included."""
+        with self._changing(key, f"discarding what was staged for {key}"):
+            if lstat(self._layout.staging, key) is not None:
+                trash.discard(self._disk, self._layout.staging, key, self._layout.trash)
+                self._disk.sync(self._layout.staging)
+        self._empty_trash()
+
+    def publish(self, tree: Tree, staged: Path) -> None:
+        """Put the staged folder at `models/<key>`, durable, in one step for readers; what was there is retired.
+
+        Staged files that `tree` does not name are removed first. On any error the old tree is in place and the staged one
+        stays for another try. Afterwards nothing of the key is left in staging.
+        """
+        key = tree.storage_key
+        if staged.parent != self._layout.root / PRIVATE / "staging" / key:
+            raise ValueError(f"{staged} is not a staged folder of {key}")
+        with self._changing(key, f"publishing {key}"):
+            try:
+                publication.publish(self._layout, self._disk, tree, staged.name)
+            finally:
+                self._reload(key)
+        self._empty_trash()
+
+    def adopt(self, tree: Tree) -> None:
+        """Take over a folder at `models/<key>` whose content was found to be `tree`: from now on it is ours.
+
+        Raises `Retryable` when a file is missing or has another size.
+        """
+        key = tree.storage_key
+        with self._changing(key, f"adopting {key}"):
+            try:
+                adoption.adopt(self._layout, self._disk, tree)
+            finally:
+                self._reload(key)
+
+    def evict(self, key: str) -> None:
+        """Delete the published tree; nothing happens to a key without one, nor to a folder that took the tree's place."""
+        with self._changing(key, f"evicting {key}"):
+            try:
+                eviction.evict(self._layout, self._disk, key)
+            finally:
+                self._reload(key)
+        self._empty_trash()
+
+    def sweep(self, *, now: datetime, grace: timedelta, wanted: Collection[str]) -> None:
+        """Delete trees that were replaced at least `grace` ago, what is staged for keys that nobody wants, and the trash.
+
+        With no grace everything reclaimable goes at once.
+        """
+        self.check()
+        with translated("sweeping retired trees"), self._commit:
+            eviction.drop_retired(self._layout, self._disk, now=now, grace=grace)
+        with translated("sweeping staging"):
+            staged = names(self._layout.staging)
+        for key in staged:
+            if key not in wanted and is_storage_key(key):
+                self.discard_staging(key)
+        self._empty_trash()
+
+    def inspect(self, key: str) -> tuple[str, ...]:
+        """Paths that must be fetched again: missing, of another size or time, or found damaged by `verify`.
+
+        Reads no content. Nothing for a key that is not published.
+        """
+        return self._inspect(key)[0]
+
+    def extras(self, key: str) -> tuple[str, ...]:
+        """Files in the published tree that are not the model's, written by whoever mounts it. They stay until the tree goes."""
+        return self._inspect(key)[1]
+
+    def verify(self, key: str, *, cancelled: threading.Event) -> tuple[str, ...]:
+        """Read every file again; paths whose content is not what was published. `inspect` repeats them until they are replaced.
+
+        A file whose modification time alone changed is good, and is known by its new time afterwards. Raises
+        `verification.VerificationCancelled`.
+        """
+        record = self._records.get(key)
+        if record is None:
+            return ()
+        with translated(f"verifying {key}"):
+            found = verification.verify(
+                self._layout.models, record.tree, cancelled=cancelled.is_set
+            )
+        with self._changing(key, f"verifying {key}"):
+            if self._records.get(key) is not record:
+                return ()
+            self._damaged[key] = frozenset(found.damaged)
+            if found.refreshed is not None:
+                renewed = replace(record, tree=replace(record.tree, files=found.refreshed))
+                manifests.write(self._disk, self._layout.manifests, f"{key}.json", renewed)
+                self._reload(key, same_content=True)
+        return found.damaged
+
+    def reuse(self, key: str, wanted: Sequence[RemoteFile], into: Path) -> tuple[TreeFile, ...]:
+        """Hard-link the published tree's good files that equal a wanted one into the staged folder; which these are.
+
+        Equal: the same digest, or the same path, size and validator. Staged files that share their content with another
+        name and are not among the result are removed, so that every other staged file may be written to.
+        """
+        with self._changing(key, f"reusing files of {key}"):
+            fd = open_folder(None, into)
+            try:
+                reuse.drop_shared(self._disk, fd)
+                record = self._records.get(key)
+                if record is None:
+                    return ()
+                self._meter.forget(key)
+                damaged = self._damaged.get(key, frozenset())
+                return reuse.link_equal(
+                    self._layout, self._disk, record.tree, wanted, fd, except_=damaged
+                )
+            finally:
+                os.close(fd)
+
+    def usage(self) -> Usage:
+        """The disk and the store's part of it."""
+        with translated("measuring the disk"):
+            return self._meter.usage(self._records)
+
+    @contextmanager
+    def _changing(self, key: str, what: str) -> Iterator[None]:
+        if not is_storage_key(key):
+            raise ValueError(f"{key!r} is not a storage key")
+        with self._keys[key], translated(what):
+            self._layout.check()
+            yield
+
+    def _inspect(self, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        record = self._records.get(key)
+        if record is None:
+            return (), ()
+        with translated(f"inspecting {key}"):
+            found = inspection.inspect(self._layout.models, record.tree)
+        if self._records.get(key) is not record:
+            return self._inspect(key)
+        self._meter.remember(key, found.footprint)
+        damaged = self._damaged.get(key, frozenset()).union(found.damaged)
+        return tuple(sorted(damaged)), found.extra
+
+    def _reload(self, key: str, *, same_content: bool = False) -> None:
+        """Memory follows the disk, whatever became of a change."""
+        try:
+            record = manifests.read(self._layout.manifests, f"{key}.json")
+        except (FileNotFoundError, ManifestInvalid):
+            record = None
+        with self._commit:
+            records = dict(self._records)
+            if record is None:
+                records.pop(key, None)
+            else:
+                records[key] = record
+            self._records = records
+        if not same_content:
+            self._damaged.pop(key, None)
+        self._meter.forget(key)
+
+    def _empty_trash(self) -> None:
+        with translated("emptying the trash"), self._emptying:
+            if not self._closing.is_set():
+                trash.empty(self._disk, self._layout.trash, stopped=self._closing.is_set)
+
+    def _recover(self) -> None:
+        layout, disk = self._layout, self._disk
+        for name in names(layout.manifests):
+            key, _, kind = name.partition(".")
+            if not key:
+                disk.unlink(layout.manifests, name)
+            elif kind == "next":
+                publication.settle(layout, disk, key)
+            elif kind == "gone":
+                eviction.settle(layout, disk, key)
+        for key in names(layout.staging):
+            if lstat(layout.staging, f"{key}/{_STAGED}") is None:
+                trash.discard(disk, layout.staging, key, layout.trash)
+        records = {}
+        for name in names(layout.manifests):
+            key, _, kind = name.partition(".")
+            if kind == "json" and is_storage_key(key):
+                with contextlib.suppress(ManifestInvalid):
+                    records[key] = manifests.read(layout.manifests, name)
+        self._records = records
+        for key, record in records.items():
+            self._meter.remember(key, record.footprint)

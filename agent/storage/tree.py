@@ -1,0 +1,97 @@
+"""What is published: values that the store hands out and takes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, overload
+
+from agent.manifest import Digest, Strength
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFile:
+    """A file of a published tree.
+
+    digests: of the content as it was written, whatever the source stated. validator: the source's name for this version.
+    mtime_ns: as on disk; the store fills it in when it publishes.
+    """
+
+    path: str
+    size: int
+    digests: tuple[Digest, ...]
+    validator: str
+    verified_by: Strength
+    mtime_ns: int = 0
+
+
+class StoredFiles(Sequence[TreeFile]):
+    """A published tree's files, read from its manifest each time they are walked: 200,000 of them would be 120 MB."""
+
+    __slots__ = ("_count", "_load", "total_size")
+
+    def __init__(
+        self, load: Callable[[], tuple[TreeFile, ...]], *, count: int, total_size: int
+    ) -> None:
+        self._load = load
+        self._count = count
+        self.total_size = total_size
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> TreeFile: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[TreeFile, ...]: ...
+    def __getitem__(self, index: int | slice) -> TreeFile | tuple[TreeFile, ...]:
+        return self._load()[index]
+
+    def __iter__(self) -> Iterator[TreeFile]:
+        return iter(self._load())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, StoredFiles | tuple):
+            return len(self) == len(other) and tuple(self) == tuple(other)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self._count, self.total_size))
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A model as it is, or will be, under `models/<storage_key>`.
+
+    selections: JSON-able; the patterns whose union was published. files: a tuple, or read on demand when the tree
+    comes from the store (`size` and `len(files)` cost nothing then). trust: "cluster" or a namespace.
+    """
+
+    storage_key: str
+    uri: str
+    revision: str
+    selections: Any
+    files: Sequence[TreeFile]
+    published_at: datetime
+    verified_by: Strength
+    trust: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        if isinstance(self.files, StoredFiles):
+            return self.files.total_size
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The disk, in bytes. used: blocks that the store occupies, hard links counted once.
+
+    reclaimable: the part of `used` that replaced and evicted trees still hold.
+    """
+
+    capacity: int
+    available: int
+    used: int
+    reclaimable: int
+    inodes_available: int

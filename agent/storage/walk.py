@@ -1,0 +1,108 @@
+"""Reading trees that others may have changed: no link is ever followed, depth costs no descriptors and no recursion."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.storage.disk import open_folder
+
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something in a tree, as `lstat` sees it; `path` is relative to the tree."""
+
+    path: str
+    stat: os.stat_result
+
+    @property
+    def is_folder(self) -> bool:
+        return stat.S_ISDIR(self.stat.st_mode)
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.stat.st_mode)
+
+
+def open_beneath(at: int, path: str, flags: int) -> int:
+    """Open `path` below a folder; a link on the way or at the end is ENOTDIR or ELOOP. "" is the folder itself.
+
+    Never blocks on a FIFO.
+    """
+    fd = os.dup(at)
+    try:
+        *folders, name = path.split("/")
+        for folder in folders:
+            deeper = os.open(folder, _STEP, dir_fd=fd)
+            os.close(fd)
+            fd = deeper
+        more = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        return os.open(name or ".", flags | more, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def open_parent(at: int, path: str) -> tuple[int, str]:
+    """The folder that holds `path`, and the last name."""
+    folder, _, name = path.rpartition("/")
+    return open_beneath(at, folder, _STEP), name
+
+
+def walk(root: int) -> Iterator[Entry]:
+    """Everything below an open folder, parents before children; what vanishes meanwhile is left out."""
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        try:
+            fd = open_beneath(root, folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as exc:
+            if exc.errno in _GONE:
+                continue
+            raise
+        try:
+            with os.scandir(fd) as entries:
+                for found in entries:
+                    path = f"{folder}/{found.name}" if folder else found.name
+                    try:
+                        entry = Entry(path, found.stat(follow_symlinks=False))
+                    except FileNotFoundError:
+                        continue
+                    if entry.is_folder:
+                        pending.append(path)
+                    yield entry
+        finally:
+            os.close(fd)
+
+
+def names(at: int) -> list[str]:
+    """What a folder holds; its descriptor may be shared, since the folder is opened anew."""
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
+def lstat(at: int, name: str) -> os.stat_result | None:
+    """None when there is nothing."""
+    try:
+        return os.stat(name, dir_fd=at, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def is_empty_folder(at: int, name: str) -> bool:
+    """False for anything else, a symlink to an empty folder included."""
+    try:
+        fd = open_folder(at, name)
+    except OSError:
+        return False
+    try:
+        with os.scandir(fd) as entries:
+            return next(entries, None) is None
+    finally:
+        os.close(fd)
