@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.manifest import RemoteFile
+from agent.tls import Tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class SignedRequest:
     headers: sent to `url`'s own origin only; after a redirect to another origin those in `secret_headers` are left out.
     expect: response headers (lower case) that must have exactly these values, or the source changed.
     expires_in: seconds from signing until the engine must ask again; None = never.
+    tls: how this source's certificates are checked, after redirects as well.
     """
 
     url: str
@@ -22,6 +24,7 @@ class SignedRequest:
     secret_headers: frozenset[str] = frozenset({"authorization", "cookie", "proxy-authorization"})
     expect: Mapping[str, str] = field(default_factory=dict)
     expires_in: float | None = None
+    tls: Tls = Tls()
 
 
 @dataclass(frozen=True, slots=True)
