@@ -35,6 +35,10 @@ class StoreUnavailable(StoreError):
     """The disk is not mounted, was exchanged under the agent, or cannot be written."""
 
 
+class Cancelled(Exception):
+    """The caller's stop flag was seen; nothing was found out and nothing published. Not a failure of the copy."""
+
+
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _ADVICE = {
     errno.EROFS: "the file system is mounted read-only",

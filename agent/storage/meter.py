@@ -18,10 +18,10 @@ _REST = 20
 class Meter:
     """Footprints of published and retired trees are measured once; `forget` says that one changed."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, trees: Mapping[str, Footprint]) -> None:
         self._layout = layout
         self._lock = threading.Lock()
-        self._trees: dict[str, Footprint] = {}
+        self._trees = dict(trees)
         self._retired: dict[str, Footprint] = {}
         self._moving = (Footprint(), Footprint())
         self._rest_until = 0.0

@@ -9,10 +9,11 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from agent.errors import FetchError
 from agent.manifest import RemoteFile
 from agent.storage import (
     adoption,
@@ -29,23 +30,12 @@ from agent.storage.errors import StoreUnavailable, describe, translated
 from agent.storage.layout import PRIVATE, Layout
 from agent.storage.manifests import ManifestInvalid, Record
 from agent.storage.meter import Meter
-from agent.storage.tree import Tree, TreeFile, Usage
+from agent.storage.recovery import recover
+from agent.storage.tree import Staging, Tree, TreeFile, Usage
 from agent.storage.walk import is_empty_folder, lstat, names
 from shared.domain.storage_key import is_storage_key
 
 _STAGED = "tree"
-
-
-@dataclass(frozen=True, slots=True)
-class Staging:
-    """Folders in which a copy grows, on the file system of the published trees; they survive a crash.
-
-    tree: files at their paths. journal: the transfer engine's own. archive: an archive before it is unpacked.
-    """
-
-    tree: Path
-    journal: Path
-    archive: Path
 
 
 class Store:
@@ -54,16 +44,18 @@ class Store:
     Raises only `FetchError`s: `StoreError` when the whole root is in trouble, else `Stalled` or `Retryable`.
     """
 
-    def __init__(self, layout: Layout, disk: Disk) -> None:
+    def __init__(self, layout: Layout, disk: Disk, records: Mapping[str, Record]) -> None:
         self._layout = layout
         self._disk = disk
-        self._records: Mapping[str, Record] = {}
+        self._records = records
         self._damaged: dict[str, frozenset[str]] = {}
-        self._meter = Meter(layout)
+        self._meter = Meter(layout, {key: one.footprint for key, one in records.items()})
         self._commit = threading.Lock()
         self._emptying = threading.Lock()
         self._keys: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
         self._closing = threading.Event()
+        self._calls = 0
+        self._idle = threading.Condition()
 
     @classmethod
     def open(
@@ -81,26 +73,31 @@ class Store:
         """
         disk = disk or Disk()
         layout = Layout.open(root, gid=gid, expect=expect_layout, disk=disk)
-        store = cls(layout, disk)
         try:
-            store._recover()
+            return cls(layout, disk, recover(layout, disk, staged=_STAGED))
         except OSError as exc:
             layout.close()
             raise StoreUnavailable(f"cannot use {root}: {describe(exc)}") from exc
         except BaseException:
             layout.close()
             raise
-        return store
 
     def close(self) -> None:
-        """Release the lock; deletions under way stop within some milliseconds and go on after the next start."""
-        self._closing.set()
-        with self._emptying:
-            self._layout.close()
+        """Release the root once the calls under way are through; new ones are refused. Idempotent.
+
+        Deletions stop within milliseconds and are gone on with after the next start; a verification ends when its caller says so.
+        """
+        with self._idle:
+            if self._closing.is_set():
+                return
+            self._closing.set()
+            self._idle.wait_for(lambda: self._calls == 0)
+        self._layout.close()
 
     def check(self) -> None:
         """Raises `StoreUnavailable` when the root is no longer the mounted, writable disk that was opened."""
-        self._layout.check()
+        with self._call("checking the disk"):
+            self._layout.check()
 
     def trees(self) -> Mapping[str, Tree]:
         """What is published, by storage key; a snapshot."""
@@ -108,7 +105,7 @@ class Store:
 
     def foreign(self) -> frozenset[str]:
         """Names under `models/` that the store did not publish. Empty folders at a storage key are nobody's."""
-        with translated("listing models"):
+        with self._call("listing models"):
             return frozenset(
                 name
                 for name in names(self._layout.models)
@@ -150,7 +147,10 @@ class Store:
                 publication.publish(self._layout, self._disk, tree, staged.name)
             finally:
                 self._reload(key)
-        self._empty_trash()
+        with contextlib.suppress(
+            FetchError
+        ):  # the tree is published; the next sweep says what could not be deleted
+            self._empty_trash()
 
     def adopt(self, tree: Tree) -> None:
         """Take over a folder at `models/<key>` whose content was found to be `tree`: from now on it is ours.
@@ -178,10 +178,10 @@ class Store:
 
         With no grace everything reclaimable goes at once.
         """
-        self.check()
-        with translated("sweeping retired trees"), self._commit:
-            eviction.drop_retired(self._layout, self._disk, now=now, grace=grace)
-        with translated("sweeping staging"):
+        with self._call("sweeping retired trees"):
+            self._layout.check()
+            with self._emptying:
+                eviction.drop_retired(self._layout, self._disk, now=now, grace=grace)
             staged = names(self._layout.staging)
         for key in staged:
             if key not in wanted and is_storage_key(key):
@@ -203,12 +203,12 @@ class Store:
         """Read every file again; paths whose content is not what was published. `inspect` repeats them until they are replaced.
 
         A file whose modification time alone changed is good, and is known by its new time afterwards. Raises
-        `verification.VerificationCancelled`.
+        `errors.Cancelled`.
         """
         record = self._records.get(key)
         if record is None:
             return ()
-        with translated(f"verifying {key}"):
+        with self._call(f"verifying {key}"):
             found = verification.verify(
                 self._layout.models, record.tree, cancelled=cancelled.is_set
             )
@@ -245,14 +245,28 @@ class Store:
 
     def usage(self) -> Usage:
         """The disk and the store's part of it."""
-        with translated("measuring the disk"):
+        with self._call("measuring the disk"):
             return self._meter.usage(self._records)
+
+    @contextmanager
+    def _call(self, what: str) -> Iterator[None]:
+        with self._idle:
+            if self._closing.is_set():
+                raise StoreUnavailable(f"{self._layout.root} was closed")
+            self._calls += 1
+        try:
+            with translated(what):
+                yield
+        finally:
+            with self._idle:
+                self._calls -= 1
+                self._idle.notify_all()
 
     @contextmanager
     def _changing(self, key: str, what: str) -> Iterator[None]:
         if not is_storage_key(key):
             raise ValueError(f"{key!r} is not a storage key")
-        with self._keys[key], translated(what):
+        with self._call(what), self._keys[key]:
             self._layout.check()
             yield
 
@@ -260,7 +274,7 @@ class Store:
         record = self._records.get(key)
         if record is None:
             return (), ()
-        with translated(f"inspecting {key}"):
+        with self._call(f"inspecting {key}"):
             found = inspection.inspect(self._layout.models, record.tree)
         if self._records.get(key) is not record:
             return self._inspect(key)
@@ -286,29 +300,7 @@ class Store:
         self._meter.forget(key)
 
     def _empty_trash(self) -> None:
-        with translated("emptying the trash"), self._emptying:
-            if not self._closing.is_set():
-                trash.empty(self._disk, self._layout.trash, stopped=self._closing.is_set)
-
-    def _recover(self) -> None:
-        layout, disk = self._layout, self._disk
-        for name in names(layout.manifests):
-            key, _, kind = name.partition(".")
-            if not key:
-                disk.unlink(layout.manifests, name)
-            elif kind == "next":
-                publication.settle(layout, disk, key)
-            elif kind == "gone":
-                eviction.settle(layout, disk, key)
-        for key in names(layout.staging):
-            if lstat(layout.staging, f"{key}/{_STAGED}") is None:
-                trash.discard(disk, layout.staging, key, layout.trash)
-        records = {}
-        for name in names(layout.manifests):
-            key, _, kind = name.partition(".")
-            if kind == "json" and is_storage_key(key):
-                with contextlib.suppress(ManifestInvalid):
-                    records[key] = manifests.read(layout.manifests, name)
-        self._records = records
-        for key, record in records.items():
-            self._meter.remember(key, record.footprint)
+        if self._closing.is_set():
+            return
+        with self._call("emptying the trash"), self._emptying:
+            trash.empty(self._disk, self._layout.trash, stopped=self._closing.is_set)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, overload
 
 from agent.manifest import Digest, Strength
@@ -81,6 +82,18 @@ class Tree:
         if isinstance(self.files, StoredFiles):
             return self.files.total_size
         return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """Folders in which a copy grows, on the file system of the published trees; they survive a crash.
+
+    tree: files at their paths. journal: the transfer engine's own. archive: an archive before it is unpacked.
+    """
+
+    tree: Path
+    journal: Path
+    archive: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,13 @@ from awscrt import checksums
 
 from agent.manifest import Algorithm
 from agent.storage.disk import open_folder
+from agent.storage.errors import Cancelled
 from agent.storage.inspection import OWN_TROUBLE
 from agent.storage.tree import Tree, TreeFile
 from agent.storage.walk import open_beneath
 
 _CHUNK = 1 << 20
 _ORDER = list(Algorithm)
-
-
-class VerificationCancelled(Exception):
-    """Stopped by the caller; nothing was found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,7 @@ class Verification:
 
 
 def verify(models: int, tree: Tree, *, cancelled: Callable[[], bool]) -> Verification:
-    """Raises `VerificationCancelled`, and `OSError` for what is the agent's own trouble."""
+    """Raises `Cancelled`, and `OSError` for what is the agent's own trouble."""
     try:
         root = open_folder(models, tree.storage_key)
     except (FileNotFoundError, NotADirectoryError):
@@ -79,7 +76,7 @@ def _digest(fd: int, algorithm: Algorithm, size: int, cancelled: Callable[[], bo
     hashed = _hash(algorithm, size)
     while chunk := os.read(fd, _CHUNK):
         if cancelled():
-            raise VerificationCancelled
+            raise Cancelled
         hashed.update(chunk)
     return hashed.hexdigest()
 
