@@ -1,0 +1,184 @@
+"""World × cache → its status. Pure; conditions as kstatus reads them: exactly one of Ready, Reconciling, Stalled is True."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from controller.planning.copies import RETRIED, Copy, assess
+from controller.world import World
+from shared.api.cache import CacheProgress, CacheStatus, Copies, NodeState
+from shared.api.meta import Condition
+from shared.domain.conditions import set_condition
+from shared.domain.reasons import Reason
+from shared.domain.views import CacheView
+
+NAMED_NODES = 3  # enough to start looking, short enough for a line of `kubectl get`
+
+# Of several nodes' reasons the one that most needs somebody's attention speaks for the cache.
+_PRECEDENCE = (
+    Reason.NO_SPACE,
+    Reason.PATH_MISMATCH,
+    Reason.AGENT_SILENT,
+    Reason.AGENT_MISSING,
+    Reason.NODE_NOT_READY,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the three conditions say together."""
+
+    ready: bool
+    stalled: bool
+    reason: Reason
+    message: str
+
+
+def plan_cache_status(world: World, cache: CacheView, *, now: datetime) -> CacheStatus:
+    copies = assess(world, cache)
+    revision = choose_revision(world, cache, copies)
+    summary = summarise(cache, copies, complaints(world, cache), revision)
+    return _status(cache, copies, summary, revision, now=now)
+
+
+def plan_deleting_status(
+    world: World, cache: CacheView, waiting: Sequence[str], *, now: datetime
+) -> CacheStatus:
+    """While nodes have still to confirm that the bytes are gone, the status shows these nodes only."""
+    left = [copy for copy in assess(world, cache) if copy.node in waiting]
+    message = f"waiting for {names(waiting)} to remove the copy" if waiting else "removing copies"
+    summary = Summary(ready=False, stalled=False, reason=Reason.DELETING, message=message)
+    return _status(cache, left, summary, cache.revision, now=now)
+
+
+def complaints(world: World, cache: CacheView) -> list[tuple[Reason, str]]:
+    """What is wrong with the cache whatever its nodes say."""
+    found = [(Reason.INVALID_SPEC, cache.defect)] if cache.defect else []
+    missing = [name for name in cache.groups if name not in world.groups]
+    if missing:
+        found.append((Reason.NODE_GROUP_NOT_FOUND, f"node group {names(missing)} does not exist"))
+    for name in cache.groups:
+        group = world.groups.get(name)
+        if group is not None and group.defect:
+            found.append((Reason.INVALID_SPEC, f"node group {name}: {group.defect}"))
+    return found
+
+
+def choose_revision(world: World, cache: CacheView, copies: Iterable[Copy]) -> str | None:
+    """Once chosen it stays: what the cache, or an older one of the same folder, has; else what most nodes resolved."""
+    pinned = world.revision(cache)
+    if pinned is not None:
+        return pinned
+    votes = Counter(copy.revision for copy in copies if copy.revision is not None)
+    return min(votes, key=lambda revision: (-votes[revision], revision)) if votes else None
+
+
+def summarise(
+    cache: CacheView,
+    copies: Sequence[Copy],
+    wrong: Sequence[tuple[Reason, str]],
+    revision: str | None,
+) -> Summary:
+    total = len(copies)
+    available = sum(copy.verdict.available for copy in copies)
+    moving = any(copy.verdict.moving for copy in copies)
+    blocked = bool(wrong) or any(copy.verdict.blocked for copy in copies)
+    count = f"{available} of {total} copies available"
+    if wrong:
+        reason, message = wrong[0][0], "; ".join(text for _, text in wrong)
+        return Summary(False, not moving, reason, f"{message}; {count}" if total else message)
+    if total == 0:
+        message = f"no node belongs to node group {names(cache.groups)}"
+        return Summary(False, False, Reason.NO_NODES, message)
+    if available == total:
+        skewed = [c.node for c in copies if c.revision is not None and c.revision != revision]
+        if skewed:
+            message = f"{count}; {names(skewed)} found another revision than {revision}"
+            return Summary(True, False, Reason.REVISION_SKEW, message)
+        return Summary(True, False, Reason.AVAILABLE, count)
+    reason, message = _worst(copies)
+    return Summary(False, blocked and not moving, reason, f"{count}; {message}")
+
+
+def names(nodes: Sequence[str]) -> str:
+    """`a, b, c and 4 more`."""
+    ordered = sorted(nodes)
+    more = len(ordered) - NAMED_NODES
+    shown = ", ".join(ordered[:NAMED_NODES])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _worst(copies: Sequence[Copy]) -> tuple[Reason, str]:
+    """The reason that speaks for the cache, with the first node's message."""
+    lacking = [copy for copy in copies if not copy.verdict.available]
+    worst = min(lacking, key=lambda copy: (_rank(copy), copy.node)).verdict
+    if worst.state is not NodeState.DOWNLOAD_ERROR and worst.reason not in _PRECEDENCE:
+        downloading = sum(copy.verdict.state is NodeState.DOWNLOADING for copy in lacking)
+        pending = len(lacking) - downloading
+        counts = {"downloading": downloading, "pending": pending}
+        return Reason.PROGRESSING, ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+    same = [copy.node for copy in lacking if copy.verdict.reason is worst.reason]
+    return worst.reason, f"{names(same)}: {worst.message or worst.reason.value}"
+
+
+def _rank(copy: Copy) -> int:
+    verdict = copy.verdict
+    if verdict.state is NodeState.DOWNLOAD_ERROR:
+        return len(_PRECEDENCE) + 1 if verdict.reason in RETRIED else 0
+    if verdict.reason in _PRECEDENCE:
+        return _PRECEDENCE.index(verdict.reason) + 1
+    return len(_PRECEDENCE) + 2
+
+
+def _status(
+    cache: CacheView,
+    copies: Sequence[Copy],
+    summary: Summary,
+    revision: str | None,
+    *,
+    now: datetime,
+) -> CacheStatus:
+    done, total = sum(c.bytes_done for c in copies), sum(c.bytes_total for c in copies)
+    return CacheStatus(
+        observed_generation=cache.generation,
+        copies=_count(copies),
+        node_status={copy.node: copy.verdict.state for copy in copies},
+        progress=CacheProgress(
+            bytes_done=done, bytes_total=total, percent=done * 100 // total if total else 0
+        )
+        if copies
+        else None,
+        revision=revision,
+        conditions=conditions(cache, summary, now=now),
+    )
+
+
+def _count(copies: Sequence[Copy]) -> Copies:
+    states = Counter(copy.verdict.state for copy in copies)
+    return Copies(
+        available=sum(copy.verdict.available for copy in copies),
+        total=len(copies),
+        failed=states[NodeState.DOWNLOAD_ERROR],
+        downloading=states[NodeState.DOWNLOADING],
+        pending=states[NodeState.DOWNLOAD_PENDING] + states[NodeState.NODE_NOT_READY],
+    )
+
+
+def conditions(cache: CacheView, summary: Summary, *, now: datetime) -> tuple[Condition, ...]:
+    found: tuple[Condition, ...] = cache.conditions
+    for type_, holds in (
+        ("Ready", summary.ready),
+        ("Reconciling", not summary.ready and not summary.stalled),
+        ("Stalled", summary.stalled),
+    ):
+        found = set_condition(
+            found,
+            type=type_,
+            status="True" if holds else "False",
+            reason=summary.reason,
+            message=summary.message,
+            now=now,
+            generation=cache.generation,
+        )
+    return found

@@ -1,0 +1,38 @@
+"""World × deleted cache → which nodes have still to confirm that the copy is gone. Pure."""
+
+from dataclasses import dataclass
+
+from controller.world import World
+from shared.domain.views import CacheView, WorkView
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """`waiting`: nodes that have to confirm. `abandoned`: nodes that may still hold the copy, whose agents are silent for too long."""
+
+    waiting: tuple[str, ...]
+    abandoned: tuple[str, ...]
+
+
+def plan_deletion(world: World, cache: CacheView) -> Deletion:
+    """Nodes that left the cluster have no say; an abandoned node removes the copy when it returns, as its work list no longer has it."""
+    waiting: list[str] = []
+    abandoned: list[str] = []
+    for name, work in sorted(world.works.items()):
+        node = world.nodes.get(name)
+        if node is None or work.owner not in (None, node.uid):
+            continue
+        if any(line.key == cache.key for line in work.entries):
+            waiting.append(name)
+        elif _owes_confirmation(world, cache, work):
+            (abandoned if name in world.abandoned else waiting).append(name)
+    return Deletion(tuple(waiting), tuple(abandoned))
+
+
+def _owes_confirmation(world: World, cache: CacheView, work: WorkView) -> bool:
+    if any(line.storage_key == cache.storage_key for line in work.entries):
+        return False  # another cache keeps the very same folder
+    if cache.key in work.reports:
+        return True
+    # Never listed: nothing to confirm, unless a living agent is about to answer for a list that had it.
+    return not world.answered(work.name, cache.key) and work.name not in world.silent

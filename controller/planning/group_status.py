@@ -1,0 +1,71 @@
+"""World × group → its status. Pure."""
+
+from datetime import datetime
+
+from controller.planning.cache_status import names
+from controller.world import World
+from shared.api.group import GroupNodes, GroupStatus
+from shared.domain.conditions import set_condition
+from shared.domain.placement import EMPTY, room
+from shared.domain.quantity import format_quantity
+from shared.domain.reasons import Reason
+from shared.domain.views import GroupView
+
+
+def plan_group_status(world: World, group: GroupView, *, now: datetime) -> GroupStatus:
+    """`used` and `available` are the figures of the node with the least space left for models."""
+    members = sorted(world.members.get(group.name, ()))
+    used, available = _fullest(world, group, members)
+    ready, reason, message = _health(world, group, members)
+    naming = world.naming.get(group.name, ())
+    return GroupStatus(
+        observed_generation=group.generation,
+        used=format_quantity(used),
+        available=format_quantity(available),
+        nodes=GroupNodes(
+            total=len(members), ready=sum(world.nodes[name].ready for name in members)
+        ),
+        caches=sum(not world.caches[key].deleting for key in naming),
+        conditions=set_condition(
+            group.conditions,
+            type="Ready",
+            status="True" if ready else "False",
+            reason=reason,
+            message=message,
+            now=now,
+            generation=group.generation,
+        ),
+    )
+
+
+def _fullest(world: World, group: GroupView, members: list[str]) -> tuple[int, int]:
+    """(used, available) in bytes; an empty group has nothing used and its whole limit left."""
+    figures = []
+    for name in members:
+        placement, work = world.placements.get(name, EMPTY), world.works.get(name)
+        used = placement.used.get(group.name, 0)
+        left = group.limit - used
+        if work is not None and work.storage is not None:
+            left = min(left, work.storage.room - placement.total)
+        figures.append((max(left, 0), -used))
+    if not figures:
+        return 0, group.limit
+    left, used = min(figures)
+    return -used, left
+
+
+def _health(world: World, group: GroupView, members: list[str]) -> tuple[bool, Reason, str]:
+    if group.defect:
+        return False, Reason.INVALID_SPEC, group.defect
+    if not members:
+        hint = (
+            "no node matches persistentVolumeSpec.nodeAffinity.required"
+            if group.selector is not None
+            else "persistentVolumeSpec.nodeAffinity.required is not set"
+        )
+        return False, Reason.NO_NODES, hint
+    closed = [name for name in members if room([group], world.works.get(name), ()).closed]
+    if closed:
+        message = room([group], world.works[closed[0]], ()).closed[group.name].message
+        return False, Reason.PATH_MISMATCH, f"{names(closed)}: {message}"
+    return True, Reason.AVAILABLE, f"{len(members)} nodes"

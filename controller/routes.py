@@ -1,0 +1,202 @@
+"""A change of the world → the keys to look at again. The only writer of the World; every event costs what it changes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from controller.world import World
+from shared.domain.placement import EMPTY, Placement
+from shared.domain.views import CacheView, GroupView, NodeView, WorkView
+
+
+@dataclass(slots=True)
+class Dirty:
+    """`nodes` are due at once; `settling` once edits have calmed down; `progress` when nothing but bytes moved."""
+
+    nodes: set[str] = field(default_factory=set)
+    settling: set[str] = field(default_factory=set)
+    caches: set[str] = field(default_factory=set)
+    progress: set[str] = field(default_factory=set)
+    groups: set[str] = field(default_factory=set)
+
+
+def everything(world: World) -> Dirty:
+    return Dirty(
+        nodes=world.nodes.keys() | world.works.keys(),
+        caches=set(world.caches),
+        groups=set(world.groups),
+    )
+
+
+def cache_changed(world: World, key: str, new: CacheView | None) -> Dirty:
+    old = world.caches.get(key)
+    if old is not None and new is not None and _is_older(new, old):
+        return Dirty()
+    world.put_cache(key, new)
+    dirty = Dirty(caches={key})
+    views = [view for view in (old, new) if view is not None]
+    if len(views) == 2 and _asks(views[0]) == _asks(views[1]):
+        return dirty
+    for view in views:
+        dirty.groups.update(view.groups)
+        dirty.caches.update(world.sharing.get(view.storage_key, ()))
+        dirty.settling.update(world.expected(view))
+    if new is None or new.deleting or (old is not None and old.groups != new.groups):
+        # Lines that outlive their group, or wait for their grace to end, are on nodes that no group names.
+        dirty.settling.update(holders(world, key))
+    return dirty
+
+
+def group_changed(world: World, name: str, new: GroupView | None) -> Dirty:
+    old = world.groups.get(name)
+    if old is not None and new is not None:
+        if _is_older(new, old):
+            return Dirty()
+        if _takes(old) == _takes(new):
+            world.groups[name] = new
+            return Dirty(groups={name})
+    before = set(world.members.get(name, ()))
+    world.put_group(name, new)
+    return Dirty(
+        settling=before | world.members.get(name, set()),
+        caches=set(world.naming.get(name, ())),
+        groups={name},
+    )
+
+
+def node_changed(world: World, name: str, new: NodeView | None) -> Dirty:
+    old = world.nodes.get(name)
+    if old == new:
+        return Dirty()
+    before = world.groups_of.get(name, frozenset())
+    world.put_node(name, new)
+    after = world.groups_of.get(name, frozenset())
+    dirty = Dirty(nodes={name})
+    if old is None or new is None or old.uid != new.uid:
+        world.placements.pop(name, None)
+        dirty.caches.update(_deleting(world))
+    elif before == after and old.ready == new.ready:
+        return dirty
+    groups = before | after
+    if old is not None and new is not None and old.uid == new.uid and old.ready == new.ready:
+        groups = before ^ after
+    dirty.groups.update(groups)
+    dirty.caches.update(key for group in groups for key in world.naming.get(group, ()))
+    return dirty
+
+
+def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
+    old = world.works.get(name)
+    if old is not None and new is not None and old.uid == new.uid and _is_older(new, old):
+        return Dirty()
+    behind = world.unanswered(name)
+    sizes = {key: world.sizes.get(key) for key in new.reports} if new else {}
+    world.put_work(name, new)
+    was, now = old or WorkView(name), new or WorkView(name)
+    dirty = Dirty()
+    dirty.caches.update(behind - world.unanswered(name))
+    if was.entries != now.entries:
+        dirty.caches.update(line.key for line in {*was.entries} ^ {*now.entries})
+    if was.reports is not now.reports:
+        _compare_reports(was, now, dirty)
+    for key, size in sizes.items():
+        cache = world.caches.get(key)
+        grown = world.sizes.get(key)
+        if grown != size and cache is not None and (grown or 0) > cache.size:
+            dirty.settling.update(world.expected(cache))
+    if _bears_on_placement(was) != _bears_on_placement(now):
+        dirty.nodes.add(name)
+    return dirty
+
+
+def placement_changed(world: World, name: str, new: Placement) -> Dirty:
+    old = world.placements.get(name, EMPTY)
+    if name in world.nodes:
+        world.placements[name] = new
+    dirty = Dirty()
+    for key in old.waiting.keys() | new.waiting.keys():
+        if old.waiting.get(key) != new.waiting.get(key):
+            dirty.caches.add(key)
+    if (old.used, old.total) != (new.used, new.total):
+        dirty.groups.update(world.groups_of.get(name, ()))
+    return dirty
+
+
+def liveness_changed(world: World, silent: set[str], abandoned: set[str]) -> Dirty:
+    """Agents fell silent, were given up, or came back."""
+    changed, given_up = world.silent ^ silent, world.abandoned ^ abandoned
+    world.silent, world.abandoned = silent, abandoned
+    dirty = Dirty()
+    if changed or given_up:
+        dirty.caches.update(_deleting(world))
+    for name in changed:
+        dirty.caches.update(cache.key for cache in world.caches_on(name))
+    return dirty
+
+
+def holders(world: World, key: str) -> Iterable[str]:
+    """Nodes whose work list has a line for the key."""
+    return (
+        name for name, work in world.works.items() if any(line.key == key for line in work.entries)
+    )
+
+
+def _compare_reports(was: WorkView, now: WorkView, dirty: Dirty) -> None:
+    for key in was.reports.keys() | now.reports.keys():
+        old, new = was.reports.get(key), now.reports.get(key)
+        if old is new or old == new:
+            continue
+        if old is None or new is None:
+            dirty.nodes.add(now.name)
+            dirty.caches.add(key)
+        elif replace(old, bytes_done=new.bytes_done) == new:
+            dirty.progress.add(key)
+        else:
+            dirty.caches.add(key)
+            if old.revision != new.revision or old.bytes_total != new.bytes_total:
+                dirty.nodes.add(now.name)
+
+
+def _asks(cache: CacheView) -> tuple[object, ...]:
+    """What of a cache bears on the work lists."""
+    return (
+        cache.uid,
+        cache.wanted,
+        cache.wire,
+        cache.groups,
+        cache.size,
+        cache.revision,
+        cache.created,
+    )
+
+
+def _takes(group: GroupView) -> tuple[object, ...]:
+    """What of a group bears on its members and their work lists."""
+    return group.uid, group.limit, group.selector, group.path, group.deleting, group.defect
+
+
+def _bears_on_placement(work: WorkView) -> tuple[object, ...]:
+    """What of a LocalModelNode, apart from its reports, bears on its own work list."""
+    return (
+        work.uid,
+        work.owner,
+        work.deleting,
+        work.generation,
+        work.entries,
+        work.observed,
+        work.storage,
+        work.host_path,
+    )
+
+
+def _deleting(world: World) -> list[str]:
+    return [cache.key for cache in world.caches.values() if cache.deleting]
+
+
+def _is_older(new: CacheView | GroupView | WorkView, old: CacheView | GroupView | WorkView) -> bool:
+    """Answers to our own writes overtake the watch; what comes late is not news."""
+    return (
+        new.uid == old.uid
+        and new.resource_version.isdecimal()
+        and old.resource_version.isdecimal()
+        and int(new.resource_version) < int(old.resource_version)
+    )

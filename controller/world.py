@@ -1,0 +1,188 @@
+"""The world as the informers last saw it, with the indices that keep every pass cheap.
+
+Read-only for planners and valid within one synchronous pass; only `controller.routes` changes it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from shared.domain.parse import entry
+from shared.domain.placement import Placement, belongs
+from shared.domain.views import CacheView, Entry, GroupView, NodeView, WorkView
+
+ANY_KEY = ""  # in `_unanswered`: seen for the first time while the agent was behind, so every copy may have changed
+
+
+@dataclass(slots=True)
+class World:
+    caches: dict[str, CacheView] = field(default_factory=dict)
+    groups: dict[str, GroupView] = field(default_factory=dict)
+    nodes: dict[str, NodeView] = field(default_factory=dict)
+    works: dict[str, WorkView] = field(default_factory=dict)
+    placements: dict[str, Placement] = field(default_factory=dict)
+    """What the last pass decided, by node."""
+    silent: set[str] = field(default_factory=set)
+    """Nodes whose agent has given no sign of life for so long that its word counts no more."""
+    abandoned: set[str] = field(default_factory=set)
+    """Nodes whose agent has been silent for so long that deletions no longer wait for it."""
+
+    groups_of: dict[str, frozenset[str]] = field(default_factory=dict)
+    members: dict[str, set[str]] = field(default_factory=dict)
+    naming: dict[str, set[str]] = field(default_factory=dict)
+    """Keys of the caches that name a group, whether it exists or not."""
+    sharing: dict[str, set[str]] = field(default_factory=dict)
+    """Keys of the caches with one storage key."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Largest size in bytes that any agent found for each cache."""
+    _unanswered: dict[str, dict[str, int]] = field(default_factory=dict)
+    _lines: dict[tuple[str, str, str | None], tuple[Mapping[str, object], Entry]] = field(
+        default_factory=dict
+    )
+
+    def put_cache(self, key: str, new: CacheView | None) -> None:
+        old = self.caches.pop(key, None)
+        if old is not None:
+            for group in old.groups:
+                _discard(self.naming, group, key)
+            _discard(self.sharing, old.storage_key, key)
+        if new is None:
+            for line in [line for line in self._lines if line[0] == key]:
+                del self._lines[line]
+            return
+        self.caches[key] = new
+        for group in new.groups:
+            self.naming.setdefault(group, set()).add(key)
+        self.sharing.setdefault(new.storage_key, set()).add(key)
+
+    def put_group(self, name: str, new: GroupView | None) -> None:
+        if new is None:
+            self.groups.pop(name, None)
+        else:
+            self.groups[name] = new
+        before = self.members.pop(name, set())
+        after = {node.name for node in self.nodes.values() if new and belongs(node, new)}
+        if after:
+            self.members[name] = after
+        for node in before ^ after:
+            self.groups_of[node] = self.groups_of.get(node, frozenset()) ^ {name}
+
+    def put_node(self, name: str, new: NodeView | None) -> None:
+        if new is None:
+            self.nodes.pop(name, None)
+            self.placements.pop(name, None)
+        else:
+            self.nodes[name] = new
+        before = self.groups_of.pop(name, frozenset())
+        after = frozenset(
+            group.name for group in self.groups.values() if new and belongs(new, group)
+        )
+        if after:
+            self.groups_of[name] = after
+        for group in before - after:
+            _discard(self.members, group, name)
+        for group in after - before:
+            self.members.setdefault(group, set()).add(name)
+
+    def put_work(self, name: str, new: WorkView | None) -> None:
+        old = self.works.pop(name, None)
+        if new is not None:
+            self.works[name] = new
+        self._track_answers(name, old, new)
+        self._track_sizes(old, new)
+
+    def answered(self, node: str, key: str) -> bool:
+        """Whether the node's agent has seen the latest change of this copy's line."""
+        work = self.works.get(node)
+        if work is None or work.observed is None:  # KServe's agent does not say; its word is taken
+            return True
+        behind = self._unanswered.get(node)
+        return behind is None or (key not in behind and ANY_KEY not in behind)
+
+    def unanswered(self, node: str) -> frozenset[str]:
+        return frozenset(self._unanswered.get(node, ()))
+
+    def caches_on(self, node: str) -> Iterator[CacheView]:
+        """Caches that name a group of the node."""
+        groups = self.groups_of.get(node, frozenset())
+        keys = {key for group in groups for key in self.naming.get(group, ())}
+        return (self.caches[key] for key in keys)
+
+    def expected(self, cache: CacheView) -> dict[str, str]:
+        """Nodes that should hold the cache, each with the group through which it was chosen."""
+        found: dict[str, str] = {}
+        for group in cache.groups:
+            for node in self.members.get(group, ()):
+                found.setdefault(node, group)
+        return found
+
+    def line(self, cache: CacheView, group: str) -> Entry:
+        """The cache's line in the work lists of that group's nodes."""
+        revision = self.revision(cache)
+        key = (cache.key, group, revision)
+        known = self._lines.get(key)
+        if known is None or known[0] is not cache.wire:
+            known = (cache.wire, entry({**cache.wire, "nodeGroup": group, "revision": revision}))
+            self._lines[key] = known
+        return known[1]
+
+    def revision(self, cache: CacheView) -> str | None:
+        """What all nodes should hold: as its status says, else as the oldest cache of the same folder does."""
+        if cache.revision is not None:
+            return cache.revision
+        siblings = [self.caches[key] for key in self.sharing.get(cache.storage_key, ())]
+        pinned = [(s.created, s.key, s.revision) for s in siblings if s.revision is not None]
+        return min(pinned)[2] if pinned else None
+
+    def _track_answers(self, name: str, old: WorkView | None, new: WorkView | None) -> None:
+        """A copy counts as there, or as gone, only once the agent has seen what was last asked of it."""
+        if new is None:
+            self._unanswered.pop(name, None)
+            return
+        behind = self._unanswered.get(name, {})
+        if old is None or old.uid != new.uid:
+            behind = {ANY_KEY: new.generation}
+        elif old.entries != new.entries:
+            before, after = (
+                {line.key: line for line in old.entries},
+                {line.key: line for line in new.entries},
+            )
+            changed = {
+                key for key in before.keys() | after.keys() if before.get(key) is not after.get(key)
+            }
+            behind = {**behind, **dict.fromkeys(changed, new.generation)}
+        behind = {key: since for key, since in behind.items() if since > (new.observed or 0)}
+        if behind:
+            self._unanswered[name] = behind
+        else:
+            self._unanswered.pop(name, None)
+
+    def _track_sizes(self, old: WorkView | None, new: WorkView | None) -> None:
+        for key, report in new.reports.items() if new else ():
+            if report.bytes_total is not None and report.bytes_total > self.sizes.get(key, -1):
+                self.sizes[key] = report.bytes_total
+        for key, report in old.reports.items() if old else ():
+            if report.bytes_total is None or report.bytes_total != self.sizes.get(key):
+                continue
+            now = new.reports.get(key) if new else None
+            if now is None or now.bytes_total != report.bytes_total:
+                self._measure(key)
+
+    def _measure(self, key: str) -> None:
+        """The largest report went away: look at all that are left."""
+        sizes = [
+            report.bytes_total
+            for work in self.works.values()
+            if (report := work.reports.get(key)) is not None and report.bytes_total is not None
+        ]
+        if sizes:
+            self.sizes[key] = max(sizes)
+        else:
+            self.sizes.pop(key, None)
+
+
+def _discard(index: dict[str, set[str]], key: str, value: str) -> None:
+    values = index.get(key)
+    if values is not None:
+        values.discard(value)
+        if not values:
+            del index[key]

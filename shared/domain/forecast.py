@@ -1,0 +1,80 @@
+"""What would happen if: the placement of a cache that does not exist yet, or whose spec would change. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from shared.api.node import ModelState
+from shared.domain.placement import Waiting, belongs, first_group, place, room, wants
+from shared.domain.views import CacheView, GroupView, NodeView, WorkView
+
+NEWEST = "9999-12-31T23:59:59Z"  # a cache that does not exist yet is younger than all others
+
+
+class Verdict(StrEnum):
+    FITS = "fits"
+    PRESENT = "already there"
+    WAITS = "waits"
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One node's answer. `waiting` says why not, with the bytes that are short."""
+
+    node: str
+    group: str
+    ready: bool
+    verdict: Verdict
+    waiting: Waiting | None = None
+
+
+def real_sizes(works: Iterable[WorkView]) -> dict[str, int]:
+    """Largest size in bytes that any agent found for each cache."""
+    sizes: dict[str, int] = {}
+    for work in works:
+        for key, report in work.reports.items():
+            if report.bytes_total is not None:
+                sizes[key] = max(sizes.get(key, 0), report.bytes_total)
+    return sizes
+
+
+def forecast(
+    cache: CacheView,
+    *,
+    nodes: Iterable[NodeView],
+    groups: Mapping[str, GroupView],
+    caches: Iterable[CacheView],
+    works: Mapping[str, WorkView],
+) -> tuple[Forecast, ...]:
+    """Node by node, sorted: does it fit, is it there already, or how much is short. Nothing is changed."""
+    imagined = replace(
+        cache,
+        created=cache.created or NEWEST,
+        finalizers=(cache.finalizer,),
+        deleting=False,
+    )
+    others = [other for other in caches if other.key != cache.key]
+    real = real_sizes(works.values())
+    found = []
+    for node in sorted(nodes, key=lambda n: n.name):
+        here = {name: group for name, group in groups.items() if belongs(node, group)}
+        group = first_group(imagined, here)
+        if group is None:
+            continue
+        work = works.get(node.name)
+        wanted = wants([*others, imagined], here, work, real)
+        placement = place(wanted, room(here.values(), work, wanted))
+        waiting = placement.waiting.get(imagined.key)
+        verdict = Verdict.WAITS if waiting else Verdict.FITS
+        if waiting is None and _is_there(imagined, work):
+            verdict = Verdict.PRESENT
+        found.append(Forecast(node.name, group, node.ready, verdict, waiting))
+    return tuple(found)
+
+
+def _is_there(cache: CacheView, work: WorkView | None) -> bool:
+    return work is not None and any(
+        report.state is ModelState.DOWNLOADED
+        and (report.storage_key == cache.storage_key or key == cache.key)
+        for key, report in work.reports.items()
+    )
