@@ -1,0 +1,205 @@
+"""Opening a root: what is created, what is refused, and that a refused root is left as it was."""
+
+import json
+import os
+import stat
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.storage import manifests
+from agent.storage.errors import LayoutUnknown, StoreLocked, StoreUnavailable
+from agent.storage.footprint import Footprint
+from agent.storage.manifests import Record
+from agent.storage.store import Store
+from shared.domain.storage_key import storage_key
+from tests.support.disks import failing_disk
+from tests.support.trees import KEY, model, publish, read_files, tree_of
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, int, bytes]]:
+    return {
+        str(path): (
+            path.lstat().st_mode,
+            path.lstat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in [root, *root.rglob("*")]
+    }
+
+
+def test_a_new_root_gets_its_layout_with_setgid_folders(tmp_path: Path) -> None:
+    Store.open(tmp_path / "root", gid=os.getgid()).close()
+    private = tmp_path / "root" / ".localmodel"
+    assert json.loads((private / "VERSION").read_text()) == {"owner": "localmodel", "layout": 1}
+    for folder in ["../models", "manifests", "staging", "blobs", "retired"]:
+        found = (private / folder).stat()
+        assert stat.S_IMODE(found.st_mode) == 0o2775
+        assert found.st_gid == os.getgid()
+
+
+def test_an_existing_models_folder_is_kept_as_it_is(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    (models / KEY).mkdir(parents=True)
+    (models / KEY / "weights").write_bytes(b"from KServe")
+    models.chmod(0o755)
+    Store.open(tmp_path).close()
+    assert stat.S_IMODE(models.stat().st_mode) == 0o755
+    assert model(tmp_path) == {"weights": b"from KServe"}
+
+
+def test_a_second_agent_on_the_same_root_is_refused(tmp_path: Path) -> None:
+    first = Store.open(tmp_path)
+    with pytest.raises(StoreLocked, match="in use by another agent"):
+        Store.open(tmp_path)
+    first.close()
+    Store.open(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    ("marker", "why"),
+    [
+        ('{"owner": "localmodel", "layout": 2}', "layout 2, this version knows 1"),
+        ('{"owner": "somebody", "layout": 1}', "belongs to 'somebody'"),
+        ("7", "not a marker"),
+        ("\0\1", "not a marker"),
+    ],
+)
+def test_a_root_of_another_kind_is_refused_untouched(tmp_path: Path, marker: str, why: str) -> None:
+    private = tmp_path / ".localmodel"
+    (private / "manifests").mkdir(parents=True)
+    (private / "VERSION").write_text(marker)
+    (private / "manifests" / f"{KEY}.next").write_text("from another version")
+    before = snapshot(tmp_path)
+    with pytest.raises(LayoutUnknown, match=why):
+        Store.open(tmp_path)
+    assert snapshot(tmp_path) == before
+
+
+def test_manifests_without_a_marker_are_refused_untouched(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    publish(store, {"a": b"1"})
+    store.close()
+    (tmp_path / ".localmodel" / "VERSION").unlink()
+    before = snapshot(tmp_path)
+    with pytest.raises(StoreUnavailable, match="is the disk mounted"):
+        Store.open(tmp_path)
+    assert snapshot(tmp_path) == before
+
+
+def test_an_empty_root_is_refused_untouched_where_copies_are_known_to_be(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="copies are known to be there"):
+        Store.open(tmp_path, expect_layout=True)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StoreUnavailable):
+        Store.open(tmp_path / "missing", expect_layout=True)
+    assert not (tmp_path / "missing").exists()
+    Store.open(tmp_path).close()
+    Store.open(tmp_path, expect_layout=True).close()
+
+
+def test_a_root_that_vanishes_while_open_stops_every_change(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    store = Store.open(root)
+    publish(store, {"a": b"1"})
+    staging = store.staging(KEY)
+    root.rename(tmp_path / "unmounted")
+    root.mkdir()
+    with pytest.raises(StoreUnavailable):
+        store.check()
+    with pytest.raises(StoreUnavailable):
+        store.evict(KEY)
+    with pytest.raises(StoreUnavailable):
+        store.staging(KEY)
+    with pytest.raises(StoreUnavailable):
+        store.publish(tree_of({}), staging.tree)
+    assert list(root.iterdir()) == []
+    assert model(tmp_path / "unmounted") == {"a": b"1"}
+    root.rmdir()
+    (tmp_path / "unmounted").rename(root)
+    store.check()
+
+
+def test_another_root_in_the_place_of_the_opened_one_is_noticed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    store = Store.open(root)
+    root.rename(tmp_path / "unmounted")
+    Store.open(root).close()
+    with pytest.raises(StoreUnavailable, match="is not the folder it was"):
+        store.check()
+
+
+def test_a_root_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailable):
+        Store.open(tmp_path / "file")
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        Store.open(tmp_path, disk=failing_disk(30, at="mkdir"))
+
+
+def test_symlinks_in_the_place_of_fixed_folders_are_refused(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    root = tmp_path / "root"
+    Store.open(root).close()
+    staging = root / ".localmodel" / "staging"
+    staging.rmdir()
+    staging.symlink_to(elsewhere)
+    with pytest.raises(StoreUnavailable):
+        Store.open(root)
+
+
+def test_a_closed_store_refuses_calls(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    store.close()
+    store.close()
+    with pytest.raises(StoreUnavailable, match="was closed"):
+        store.staging(KEY)
+
+
+def test_a_damaged_manifest_makes_its_tree_foreign_and_deletes_nothing(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    publish(store, {"a": b"1"})
+    store.close()
+    manifest = tmp_path / ".localmodel" / "manifests" / f"{KEY}.json"
+    for damaged in [b"", b"{}", b"\xff\xfe", manifest.read_bytes().replace(b'"a"', b'"b"')]:
+        manifest.write_bytes(damaged)
+        store = Store.open(tmp_path)
+        assert store.trees() == {}
+        assert store.foreign() == {KEY}
+        store.evict(KEY)
+        assert model(tmp_path) == {"a": b"1"}
+        store.close()
+
+
+def test_what_was_published_is_known_again_with_all_its_files(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    tree = publish(store, {"a": b"1", "déjà/vü 模型": b"22", "empty": b""}, revision="r7")
+    store.close()
+    store = Store.open(tmp_path)
+    (again,) = store.trees().values()
+    assert again.size == 3
+    assert len(again.files) == 3
+    files = tuple(replace(file, mtime_ns=0) for file in again.files)
+    assert replace(again, files=files) == tree
+    assert read_files(tmp_path / "models") == {
+        f"{KEY}/{k}": v for k, v in {"a": b"1", "déjà/vü 模型": b"22", "empty": b""}.items()
+    }
+
+
+def test_500_models_with_200_000_files_are_ready_in_two_seconds(tmp_path: Path) -> None:
+    Store.open(tmp_path).close()
+    content = {f"part-{number:05}-of-00400.safetensors": b"" for number in range(400)}
+    folder = tmp_path / ".localmodel" / "manifests"
+    encoded = manifests.encode(Record(tree_of(content), 1, Footprint(1, {})))
+    for number in range(500):
+        key = storage_key(f"s3://bucket/{number}")
+        (folder / f"{key}.json").write_bytes(encoded.replace(KEY.encode(), key.encode()))
+    began = time.monotonic()
+    store = Store.open(tmp_path)
+    took = time.monotonic() - began
+    assert len(store.trees()) == 500
+    assert sum(len(tree.files) for tree in store.trees().values()) == 200_000
+    assert took < 2
