@@ -1,0 +1,201 @@
+"""A local copy of a collection, kept current by list and watch."""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from types import MappingProxyType
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+from shared.kube.client import KubeClient, Wire
+from shared.kube.errors import ApiError, NotFound, Unreachable
+from shared.kube.metrics import KubeMetrics
+from shared.kube.resource import ObjectKey, Resource, object_key
+
+T = TypeVar("T")
+Handler = Callable[[ObjectKey, T | None, T | None], None]
+
+# As client-go: the server ends a watch after 5 to 10 minutes, so that streams move between servers.
+_WATCH_SECONDS: Final = (300, 600)
+_BACKOFF_SECONDS: Final = (0.5, 30.0)
+# A stream that lived this long was healthy: its end starts the backoff anew.
+_HEALTHY_SECONDS: Final = 30.0
+_ABSENT_RECHECK_SECONDS: Final = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+class Informer(Generic[T]):
+    """Objects of one kind as `parse` made them; an object that `parse` refuses (ValueError) is left out and counted.
+
+    States: empty → listing → watching; an expired version (410) and any doubt lead back to listing. Handlers are
+    called in the event loop with (key, old, new) and must not block; what a list no longer holds is told as deleted.
+    `optional`: a kind that is not installed counts as synced and empty, and is looked for again every 30 s.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        resource: Resource,
+        parse: Callable[[Wire], T],
+        *,
+        namespace: str | None = None,
+        field_selector: str | None = None,
+        label_selector: str | None = None,
+        optional: bool = False,
+        metrics: KubeMetrics | None = None,
+    ) -> None:
+        self.resource = resource
+        self._client = client
+        self._parse = parse
+        self._namespace = namespace
+        self._field_selector = field_selector
+        self._label_selector = label_selector
+        self._optional = optional
+        self._metrics = metrics
+        self._objects: dict[ObjectKey, T] = {}
+        self._versions: dict[ObjectKey, str] = {}
+        self._view: Mapping[ObjectKey, T] = MappingProxyType(self._objects)
+        self._handlers: list[Handler[T]] = []
+        self._synced = asyncio.Event()
+        self._installed = True
+        # Where the next watch starts; None = list first.
+        self._version: str | None = None
+
+    def on_change(self, handler: Handler[T]) -> None:
+        self._handlers.append(handler)
+
+    def get(self, key: ObjectKey) -> T | None:
+        return self._objects.get(key)
+
+    def snapshot(self) -> Mapping[ObjectKey, T]:
+        """A read-only live view: consistent until the next await."""
+        return self._view
+
+    @property
+    def synced(self) -> bool:
+        """Whether the first full list is in."""
+        return self._synced.is_set()
+
+    @property
+    def installed(self) -> bool:
+        """Whether the API server serves this kind; only an optional one may be absent."""
+        return self._installed
+
+    async def wait_synced(self) -> None:
+        await self._synced.wait()
+
+    async def run(self) -> None:
+        """List and watch for ever; returns only by cancellation."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            started = loop.time()
+            why = await self._list_and_watch()
+            failures = 1 if loop.time() - started >= _HEALTHY_SECONDS else failures + 1
+            if self._metrics is not None:
+                self._metrics.watch_breaks.labels(self.resource.plural).inc()
+            if failures > 1:
+                log.info("watch starts again", kind=self.resource.kind, why=why, failures=failures)
+            wait = min(_BACKOFF_SECONDS[1], _BACKOFF_SECONDS[0] * 2 ** min(failures - 1, 10))
+            if not self._installed:
+                wait = _ABSENT_RECHECK_SECONDS
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # spread, not secrecy
+
+    async def _list_and_watch(self) -> str:
+        """One round; returns why it ended. `_version` then says whether the next one may skip the list."""
+        try:
+            if self._version is None:
+                self._version = await self._list()
+            await self._watch(self._version)
+            return "the server ended it"
+        except Unreachable as exc:
+            return exc.message
+        except NotFound as exc:
+            self._version = None
+            self._replace({}, {})
+            if self._optional:
+                self._installed = False
+                self._synced.set()
+            return exc.message
+        except ApiError as exc:
+            # Expired (410), or an error in the stream: what we hold may have gaps.
+            self._version = None
+            return exc.message
+
+    async def _list(self) -> str:
+        items, version = await self._client.list(
+            self.resource,
+            namespace=self._namespace,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
+        )
+        objects: dict[ObjectKey, T] = {}
+        versions: dict[ObjectKey, str] = {}
+        for wire in items:
+            key = object_key(wire)
+            current = str(wire["metadata"].get("resourceVersion") or "")
+            if current and self._versions.get(key) == current and key in self._objects:
+                objects[key] = self._objects[key]
+            else:
+                parsed = self._read(key, wire)
+                if parsed is None:
+                    continue
+                objects[key] = parsed
+            versions[key] = current
+        self._replace(objects, versions)
+        self._installed = True
+        self._synced.set()
+        if self._metrics is not None:
+            self._metrics.relists.labels(self.resource.plural).inc()
+        return version
+
+    async def _watch(self, version: str) -> None:
+        events = self._client.watch(
+            self.resource,
+            resource_version=version,
+            timeout_seconds=random.randint(*_WATCH_SECONDS),  # noqa: S311  # spread, not secrecy
+            namespace=self._namespace,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
+        )
+        async with aclosing(events):
+            async for kind, wire in events:
+                version = str(wire["metadata"]["resourceVersion"])
+                if kind != "BOOKMARK":
+                    key = object_key(wire)
+                    self._set(key, None if kind == "DELETED" else self._read(key, wire), version)
+                self._version = version
+
+    def _read(self, key: ObjectKey, wire: Wire) -> T | None:
+        try:
+            return self._parse(wire)
+        except ValueError as exc:
+            log.warning(
+                "object left out", kind=self.resource.kind, object=str(key), why=str(exc)[:500]
+            )
+            if self._metrics is not None:
+                self._metrics.refused_objects.labels(self.resource.plural).inc()
+            return None
+
+    def _replace(self, objects: dict[ObjectKey, T], versions: dict[ObjectKey, str]) -> None:
+        for key in self._objects.keys() - objects.keys():
+            self._set(key, None, "")
+        for key, new in objects.items():
+            if self._objects.get(key) is not new:
+                self._set(key, new, versions[key])
+
+    def _set(self, key: ObjectKey, new: T | None, version: str) -> None:
+        old = self._objects.get(key)
+        if new is None:
+            self._objects.pop(key, None)
+            self._versions.pop(key, None)
+            if old is None:
+                return
+        else:
+            self._objects[key] = new
+            self._versions[key] = version
+        for handler in self._handlers:
+            handler(key, old, new)
