@@ -5,14 +5,28 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from shared.api.meta import ApiModel, Condition, KubeObject, ObjectMeta
+from shared.api.meta import ApiModel, CelRule, Condition, KubeObject, ObjectMeta
 
 CLUSTER_FINALIZER = "localmodel.kserve.io/finalizer"
 NAMESPACE_FINALIZER = "localmodelnamespacecache.kserve.io/finalizer"
 RETRY_ANNOTATION = "localmodel.kserve.io/retry"
 
 GroupName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Pattern = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=256),
+    CelRule(
+        "!self.startsWith('/') && !self.split('/').exists(part, part == '..')",
+        "a pattern matches paths inside the model: it must not start with / or hold ..",
+    ),
+]
+Quantity = Annotated[
+    int | str,
+    CelRule(
+        "type(self) == int ? self >= 0 : isQuantity(self) && quantity(self).sign() >= 0",
+        "must be a quantity such as 10Gi, and not negative",
+    ),
+]
 
 
 class NodeState(StrEnum):
@@ -40,11 +54,20 @@ class Storage(ApiModel):
 
 
 class CacheSpec(ApiModel):
-    source_model_uri: str = Field(
+    """Which model belongs on which nodes."""
+
+    source_model_uri: Annotated[
+        str,
+        CelRule(
+            "self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*://.+')",
+            "sourceModelUri must start with a scheme and name a source, such as s3://bucket/model",
+        ),
+        CelRule("self == oldSelf", "sourceModelUri cannot be changed: create another cache"),
+    ] = Field(
         max_length=2048,
         description="Where the model comes from: s3://, gs://, hf://, https://, http:// or file://. Cannot be changed.",
     )
-    model_size: int | str = Field(
+    model_size: Quantity = Field(
         description="Space that the model takes on a node, as a quantity such as 10Gi. Compared with the node group's storageLimit."
     )
     node_groups: tuple[GroupName, ...] = Field(
@@ -82,20 +105,29 @@ class Copies(ApiModel):
     failed: int = Field(default=0, description="Copies whose last attempt failed.")
     downloading: int = Field(default=0, description="Copies that are being fetched now.")
     pending: int = Field(default=0, description="Copies that have not started yet.")
+    summary: str | None = Field(
+        default=None, description="available/total, as kubectl get shows it."
+    )
 
 
 class NamespacedName(ApiModel):
+    """A reference to an object of a known kind."""
+
     namespace: str = Field(default="", description="Namespace of the object.")
     name: str = Field(description="Name of the object.")
 
 
 class CacheProgress(ApiModel):
+    """Bytes over all nodes."""
+
     bytes_done: int = Field(default=0, description="Bytes on disk, over all nodes.")
     bytes_total: int = Field(default=0, description="Bytes expected, over all nodes.")
     percent: int = Field(default=0, description="bytesDone of bytesTotal, 0 to 100.")
 
 
 class CacheStatus(ApiModel):
+    """Where the model is; written by the controller only."""
+
     observed_generation: int | None = Field(
         default=None, description="metadata.generation that this status was computed from."
     )
@@ -122,6 +154,8 @@ class CacheStatus(ApiModel):
 
 
 class LocalModelCache(KubeObject):
+    """A model that the nodes of some groups hold on their disks, for services of every namespace."""
+
     KIND: ClassVar[str] = "LocalModelCache"
     kind: Literal["LocalModelCache"] = "LocalModelCache"
     metadata: ObjectMeta
@@ -130,6 +164,8 @@ class LocalModelCache(KubeObject):
 
 
 class LocalModelNamespaceCache(KubeObject):
+    """A model that the nodes of some groups hold on their disks, for services of one namespace."""
+
     KIND: ClassVar[str] = "LocalModelNamespaceCache"
     kind: Literal["LocalModelNamespaceCache"] = "LocalModelNamespaceCache"
     metadata: ObjectMeta

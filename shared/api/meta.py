@@ -1,16 +1,35 @@
 """The parts every object has: metadata, conditions, and the base of all models."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 GROUP = "serving.kserve.io"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+VALIDATIONS = "x-kubernetes-validations"
 
 ConditionStatus = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class CelRule:
+    """Annotation: a CEL rule that the API server checks, and what it answers when the rule fails."""
+
+    rule: str
+    message: str
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        entry = {"rule": self.rule, "message": self.message}
+        return {**schema, VALIDATIONS: [*schema.get(VALIDATIONS, ()), entry]}
 
 
 class ApiModel(BaseModel):

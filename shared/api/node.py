@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from shared.api.cache import Pattern, Storage
+from shared.api.cache import Storage
 from shared.api.meta import ApiModel, Condition, KubeObject, ObjectMeta
 
 
@@ -42,10 +42,10 @@ class LocalModelInfo(ApiModel):
     model_size: int | str | None = Field(
         default=None, description="Space that the cache declares for the model."
     )
-    allow_patterns: tuple[Pattern, ...] | None = Field(
+    allow_patterns: tuple[str, ...] | None = Field(
         default=None, description="Only files that match one of these are kept."
     )
-    ignore_patterns: tuple[Pattern, ...] | None = Field(
+    ignore_patterns: tuple[str, ...] | None = Field(
         default=None, description="Files that match one of these are left out."
     )
     revision: str | None = Field(
@@ -58,6 +58,8 @@ class LocalModelInfo(ApiModel):
 
 
 class NodeSpec(ApiModel):
+    """The work list; written by the controller only."""
+
     local_models: tuple[LocalModelInfo, ...] = Field(
         default=(), description="The models that this node should hold."
     )
@@ -107,6 +109,8 @@ class NodeStorage(ApiModel):
 
 
 class AgentInfo(ApiModel):
+    """The agent that wrote a status."""
+
     version: str = Field(description="Version of the agent.")
     start_time: datetime | None = Field(default=None, description="When the agent started.")
     host_path: str | None = Field(
@@ -115,6 +119,8 @@ class AgentInfo(ApiModel):
 
 
 class LocalModelNodeStatus(ApiModel):
+    """What is on the node; written by that node's agent only."""
+
     observed_generation: int | None = Field(
         default=None, description="metadata.generation of the work list that this status answers."
     )
@@ -132,6 +138,8 @@ class LocalModelNodeStatus(ApiModel):
 
 
 class LocalModelNode(KubeObject):
+    """One node's work list of models, written by the controller, and what its agent reports is really there."""
+
     KIND: ClassVar[str] = "LocalModelNode"
     kind: Literal["LocalModelNode"] = "LocalModelNode"
     metadata: ObjectMeta
