@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.manifest import RemoteFile
-from agent.tls import Tls
+from agent.tls import SYSTEM_TLS, Tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class SignedRequest:
     secret_headers: frozenset[str] = frozenset({"authorization", "cookie", "proxy-authorization"})
     expect: Mapping[str, str] = field(default_factory=dict)
     expires_in: float | None = None
-    tls: Tls = Tls()
+    tls: Tls = SYSTEM_TLS
 
 
 @dataclass(frozen=True, slots=True)

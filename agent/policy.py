@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from agent.errors import Stalled
 from shared.domain.reasons import Reason
@@ -115,10 +115,19 @@ class SourcePolicy:
         admin's choice, so `check_address` does not apply to it.
         """
         endpoint = Endpoint.of(url)
-        found = getproxies_environment().get(endpoint.scheme)
-        if not found or proxy_bypass_environment(endpoint.host):
+        proxies = getproxies_environment()
+        found = proxies.get(endpoint.scheme) or proxies.get("all")
+        if not found or proxy_bypass(endpoint.host):
             return None
         return found if "://" in found else f"http://{found}"
+
+    def is_proxy(self, host: str) -> bool:
+        """Whether `host` is one of the proxies that the environment names."""
+        return any(
+            Endpoint.of(url if "://" in url else f"http://{url}").host == host
+            for scheme, url in getproxies_environment().items()
+            if scheme in {"http", "https", "all"} and url
+        )
 
     def allows_file(self, path: Path) -> bool:
         """Whether file:// may read `path`, which must be absolute with all symlinks resolved."""

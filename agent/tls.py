@@ -25,6 +25,9 @@ class Tls:
         return _context(self)
 
 
+SYSTEM_TLS = Tls()
+
+
 # A node uses a handful of endpoints; a context with the system's authorities takes about 0.5 MiB.
 @lru_cache(maxsize=16)
 def _context(tls: Tls) -> ssl.SSLContext:

@@ -1,0 +1,61 @@
+"""Typed reading of values that somebody wrote by hand; errors name the key, never the value. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.errors import Stalled
+from shared.domain.reasons import Reason
+
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+class Values:
+    """A mapping from a Secret or a spec. Empty strings count as absent."""
+
+    def __init__(self, raw: Mapping[str, Any], *, prefix: str = "") -> None:
+        self._raw = raw
+        self._prefix = prefix
+
+    def text(self, key: str) -> str | None:
+        value = self._raw.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool | int | float):
+            value = str(value).lower()
+        if not isinstance(value, str):
+            raise invalid(f"{self._prefix}{key} must be a string")
+        return value.strip() or None
+
+    def flag(self, key: str) -> bool | None:
+        value = self.text(key)
+        if value is None:
+            return None
+        if value.lower() in _TRUE:
+            return True
+        if value.lower() in _FALSE:
+            return False
+        raise invalid(f"{self._prefix}{key} must be true or false")
+
+    def url(self, key: str) -> str | None:
+        value = self.text(key)
+        if value is None:
+            return None
+        if not value.lower().startswith(("http://", "https://")):
+            raise invalid(f"{self._prefix}{key} must start with http:// or https://")
+        if "@" in value or "?" in value or "#" in value:
+            raise invalid(f"{self._prefix}{key} must be a plain URL")
+        return value.rstrip("/")
+
+    def named(self, key: str) -> str:
+        return f"{self._prefix}{key}"
+
+
+def one_word(key: str, token: str | None) -> str | None:
+    """A token becomes a header, so it must be one printable ASCII word."""
+    if token is not None and not all(0x20 < ord(c) < 0x7F for c in token):
+        raise invalid(f"{key} is not a token")
+    return token
+
+
+def invalid(message: str) -> Stalled:
+    return Stalled(Reason.CREDENTIALS_INVALID, message)

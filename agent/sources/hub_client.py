@@ -1,0 +1,84 @@
+"""The HTTP client below huggingface_hub: time limits, guarded addresses, tokens for their own host only, custom CAs."""
+
+import contextvars
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import httpx2
+from huggingface_hub import set_client_factory
+
+from agent.errors import Stalled
+from agent.policy import Endpoint, SourcePolicy
+from agent.sources.addresses import check_host
+from agent.tls import Tls
+from shared.domain.reasons import Reason
+
+# The library's own default is to wait for ever.
+_TIMEOUT = {"connect": 10.0, "read": 30.0, "write": 30.0, "pool": 10.0}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf the current thread asks."""
+
+    policy: SourcePolicy
+    endpoint: Endpoint
+    tls: Tls
+
+
+_caller: contextvars.ContextVar[Caller] = contextvars.ContextVar("hub caller")
+
+
+def on_behalf(caller: Caller, work: Callable[[], _T]) -> _T:
+    """Run `work`, whose requests through huggingface_hub are then checked and sent as `caller` may."""
+    context = contextvars.copy_context()
+    context.run(_caller.set, caller)
+    return context.run(work)
+
+
+class _Guarded(httpx2.BaseTransport):
+    """One inner transport per TLS setting and proxy; each request, redirects included, passes here."""
+
+    def __init__(self) -> None:
+        self._inner: dict[tuple[Tls, str | None], httpx2.HTTPTransport] = {}
+        self._lock = threading.Lock()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        caller = _caller.get()
+        url = str(request.url)
+        here = Endpoint.of(url)
+        proxy = caller.policy.proxy(url)
+        if proxy is None:
+            check_host(caller.policy, here.host, here.port)
+        else:
+            caller.policy.check_literal(here.host)
+        if here != caller.endpoint:
+            if caller.endpoint.scheme == "https" and here.scheme == "http":
+                raise Stalled(
+                    Reason.SOURCE_NOT_ALLOWED,
+                    f"the Hub redirects from https to unprotected {here.host}",
+                )
+            request.headers.pop("authorization", None)
+        request.extensions = {**request.extensions, "timeout": _TIMEOUT}
+        return self._transport(caller.tls, proxy).handle_request(request)
+
+    def close(self) -> None:
+        for transport in self._inner.values():
+            transport.close()
+
+    def _transport(self, tls: Tls, proxy: str | None) -> httpx2.HTTPTransport:
+        with self._lock:
+            key = (tls, proxy)
+            if key not in self._inner:
+                self._inner[key] = httpx2.HTTPTransport(verify=tls.context(), proxy=proxy)
+            return self._inner[key]
+
+
+def _client() -> httpx2.Client:
+    return httpx2.Client(transport=_Guarded(), follow_redirects=True)
+
+
+set_client_factory(_client)

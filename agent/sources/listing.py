@@ -1,0 +1,80 @@
+"""From what a source lists to a manifest: safe paths, no collisions, a revision. Pure."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from agent.errors import Stalled
+from agent.manifest import ArchiveKind, Manifest, RemoteFile, safe_path
+from shared.domain.reasons import Reason
+
+_SUFFIXES = (
+    (".tar.gz", ArchiveKind.TAR_GZ),
+    (".tgz", ArchiveKind.TAR_GZ),
+    (".tar", ArchiveKind.TAR),
+    (".zip", ArchiveKind.ZIP),
+)
+
+
+def manifest(
+    uri: str,
+    files: Iterable[RemoteFile],
+    *,
+    revision: str | None = None,
+    unpack: bool = True,
+) -> Manifest:
+    """Files sorted by path. Without `revision` the listing's own digest is the revision, and nothing is pinned.
+
+    unpack: a single file that is an archive will be unpacked.
+    Raises `Stalled`: UnsafePath for a name that cannot be created, SourceEmpty without any file.
+    """
+    ordered = tuple(sorted(files, key=lambda file: file.path))
+    if not ordered:
+        raise Stalled(Reason.SOURCE_EMPTY, "the source holds no files")
+    for file in ordered:
+        safe_path(file.path)
+    check_collisions([file.path for file in ordered])
+    return Manifest(
+        uri=uri,
+        revision=revision or listing_digest(ordered),
+        files=ordered,
+        pinned=revision is not None,
+        archive=archive_kind(ordered[0].path) if unpack and len(ordered) == 1 else None,
+    )
+
+
+def check_collisions(paths: Sequence[str]) -> None:
+    """Raise for a path that occurs twice, and for a file whose name another one needs as a folder."""
+    files: set[str] = set()
+    for path in paths:
+        if path in files:
+            raise Stalled(Reason.UNSAFE_PATH, f"entry {path!r} occurs twice")
+        files.add(path)
+    for path in paths:
+        cut = path.find("/")
+        while cut > 0:
+            if path[:cut] in files:
+                raise Stalled(
+                    Reason.UNSAFE_PATH,
+                    f"entry {path[:cut]!r} is a file, and {path!r} needs a folder of that name",
+                )
+            cut = path.find("/", cut + 1)
+
+
+def listing_digest(files: Iterable[RemoteFile]) -> str:
+    """Names a listing: equal as long as paths, sizes and validators are; `listing-` and 32 hex digits."""
+    digest = hashlib.sha256()
+    for file in files:
+        for part in (file.path, str(file.size), file.validator):
+            encoded = part.encode()
+            digest.update(f"{len(encoded)}:".encode() + encoded)
+    return f"listing-{digest.hexdigest()[:32]}"
+
+
+def archive_kind(name: str) -> ArchiveKind | None:
+    lower = name.lower()
+    return next((kind for suffix, kind in _SUFFIXES if lower.endswith(suffix)), None)
+
+
+def path_below(prefix: str, key: str) -> str:
+    """`key` relative to the folder `prefix` ("" or ending in `/`)."""
+    return key.removeprefix(prefix)

@@ -1,0 +1,243 @@
+"""s3://: listed and signed through s3fs and aiobotocore; works with AWS and whatever speaks its protocol."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aiobotocore.session import AioSession
+from s3fs import S3FileSystem
+
+from agent.errors import FetchError, SourceChanged, Stalled
+from agent.manifest import Manifest, RemoteFile
+from agent.origin import SignedRequest
+from agent.policy import Endpoint, SourcePolicy
+from agent.sources import listing
+from agent.sources.addresses import GuardedResolver
+from agent.sources.credentials import S3Access, tls
+from agent.sources.s3_checksums import head_digests, worth_asking
+from agent.sources.s3_errors import translate
+from agent.tls import is_pem
+from shared.domain.reasons import Reason
+from shared.domain.uri import SourceUri
+
+_CALL_SECONDS = 60.0
+# Presigned URLs live an hour; the engine asks again with room to spare.
+_URL_SECONDS = 3600
+_REFRESH_SECONDS = 3000.0
+# One HEAD each. A model has some hundred files; of thousands, the smallest are guarded by size and ETag alone.
+_MOST_HEADS = 1000
+_HEADS_AT_ONCE = 32
+
+
+class S3Source:
+    """One bucket and key or prefix."""
+
+    def __init__(self, uri: SourceUri, access: S3Access, policy: SourcePolicy) -> None:
+        self._uri = uri
+        self._access = access
+        self._policy = policy
+        self._tls = tls(access)
+        self._what = f"s3://{uri.bucket}/{uri.key}".rstrip("/")
+        self._client: Any = None
+        self._anonymous = bool(access.anonymous)
+        self._opening = asyncio.Lock()
+        self._bundle: Path | None = None
+
+    async def resolve(self, *, revision: str | None = None) -> Manifest:
+        """Never pinned: S3 names no state of a prefix. The revision is the listing's digest."""
+        client = await self._open()
+        files = [file async for file in self._list(client)]
+        return listing.manifest(self._uri.text, await self._with_digests(client, files))
+
+    async def sign(self, file: RemoteFile) -> SignedRequest:
+        client = await self._open()
+        try:
+            async with asyncio.timeout(_CALL_SECONDS):
+                url = await client.generate_presigned_url(
+                    "get_object",
+                    Params={"Bucket": self._uri.bucket, "Key": file.locator},
+                    ExpiresIn=_URL_SECONDS,
+                )
+        except Exception as exc:
+            raise self._translated(exc) from exc
+        pinned = bool(file.validator)
+        return SignedRequest(
+            url=url,
+            headers={"If-Match": file.validator} if pinned else {},
+            expect={"etag": file.validator} if pinned else {},
+            expires_in=None if self._anonymous else _REFRESH_SECONDS,
+            tls=self._tls,
+        )
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+        if self._bundle is not None:
+            self._bundle.unlink(missing_ok=True)
+            self._bundle = None
+
+    async def _list(self, client: Any) -> AsyncIterator[RemoteFile]:
+        """Files below the key taken as a folder; when there is nothing at all, the object of that very key."""
+        prefix = f"{self._uri.key}/" if self._uri.key else ""
+        any_key = False
+        async for entry in self._entries(client, prefix):
+            any_key = True
+            if not entry["Key"].endswith("/"):
+                yield _remote(entry, listing.path_below(prefix, entry["Key"]))
+        if any_key or not self._uri.key:
+            return
+        name = self._uri.key.rpartition("/")[2]
+        # An object is listed before all longer keys that begin with its own.
+        async for entry in self._entries(client, self._uri.key, limit=1):
+            if entry["Key"] == self._uri.key:
+                yield _remote(entry, name)
+                return
+        raise Stalled(Reason.SOURCE_NOT_FOUND, f"there is nothing at {self._what}")
+
+    async def _entries(
+        self, client: Any, prefix: str, *, limit: int = 1000
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        token: str | None = None
+        while True:
+            arguments: dict[str, Any] = {
+                "Bucket": self._uri.bucket,
+                "Prefix": prefix,
+                "MaxKeys": limit,
+            }
+            if token is not None:
+                arguments["ContinuationToken"] = token
+            page = await self._call(client, "list_objects_v2", arguments)
+            for entry in page.get("Contents", ()):
+                yield entry
+            following = page.get("NextContinuationToken")
+            if limit < 1000 or not page.get("IsTruncated") or following in {None, token}:
+                return
+            token = following
+
+    async def _with_digests(self, client: Any, files: list[RemoteFile]) -> list[RemoteFile]:
+        """The same files with the digests that HEAD tells, largest first, so that most bytes are guarded best."""
+        asked = sorted(
+            (file for file in files if worth_asking(file)),
+            key=lambda file: file.size or 0,
+            reverse=True,
+        )[:_MOST_HEADS]
+        gate = asyncio.Semaphore(_HEADS_AT_ONCE)
+
+        async def ask(file: RemoteFile) -> RemoteFile:
+            async with gate:
+                head = await self._call(
+                    client,
+                    "head_object",
+                    {"Bucket": self._uri.bucket, "Key": file.locator, "ChecksumMode": "ENABLED"},
+                    key=file.locator,
+                )
+            if head.get("ETag", file.validator) != file.validator:
+                raise SourceChanged(
+                    f"s3://{self._uri.bucket}/{file.locator} changed while it was listed"
+                )
+            return RemoteFile(
+                file.path, file.size, file.validator, file.locator, head_digests(head)
+            )
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(ask(file), name=f"head {file.path}") for file in asked]
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
+        known = {task.result().path: task.result() for task in tasks}
+        return [known.get(file.path, file) for file in files]
+
+    async def _call(
+        self, client: Any, operation: str, arguments: Mapping[str, Any], *, key: str | None = None
+    ) -> Mapping[str, Any]:
+        try:
+            async with asyncio.timeout(_CALL_SECONDS):
+                answer: Mapping[str, Any] = await getattr(client, operation)(**arguments)
+                return answer
+        except Exception as exc:
+            raise self._translated(exc, key) from exc
+
+    def _translated(self, exc: Exception, key: str | None = None) -> FetchError:
+        return translate(exc, self._what if key is None else f"s3://{self._uri.bucket}/{key}")
+
+    async def _open(self) -> Any:
+        async with self._opening:
+            if self._client is None:
+                if self._access.endpoint_url is not None:
+                    self._policy.check_literal(Endpoint.of(self._access.endpoint_url).host)
+                try:
+                    async with asyncio.timeout(_CALL_SECONDS):
+                        self._client = await self._connect()
+                except Exception as exc:
+                    raise self._translated(exc) from exc
+            return self._client
+
+    async def _connect(self) -> Any:
+        access = self._access
+        session = AioSession()
+        if not access.secret and not self._anonymous:
+            self._anonymous = await session.get_credentials() is None
+        fs = S3FileSystem(
+            asynchronous=True,
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            session=session,
+            anon=self._anonymous,
+            key=access.access_key_id,
+            secret=access.secret_access_key,
+            token=access.session_token,
+            endpoint_url=access.endpoint_url,
+            cache_regions=access.endpoint_url is None and access.region is None,
+            client_kwargs={"region_name": _region(access), "verify": self._verify()},
+            config_kwargs=self._config(),
+        )
+        await fs.set_session()
+        return await fs.get_s3(self._uri.bucket)
+
+    def _config(self) -> dict[str, Any]:
+        access = self._access
+        path_style = access.path_style
+        if path_style is None:
+            path_style = access.endpoint_url is not None
+        return {
+            "connect_timeout": 10,
+            "read_timeout": 30,
+            # The agent has its own backoff, which people can see.
+            "retries": {"mode": "standard", "total_max_attempts": 3},
+            "max_pool_connections": _HEADS_AT_ONCE,
+            "signature_version": "s3v4",
+            "s3": {"addressing_style": "path" if path_style else "auto"},
+            "connector_args": {"resolver": GuardedResolver(self._policy)},
+        }
+
+    def _verify(self) -> bool | str | None:
+        """What botocore takes: False, or a bundle's path; None leaves it to the system and AWS_CA_BUNDLE."""
+        if not self._tls.verify:
+            return False
+        bundle = self._tls.ca_bundle
+        if bundle is None or not is_pem(bundle):
+            return bundle
+        with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
+            file.write(bundle)
+        self._bundle = Path(file.name)
+        return file.name
+
+
+def _region(access: S3Access) -> str | None:
+    # Other stores do not care for the region, but a signature must name one.
+    return access.region or ("us-east-1" if access.endpoint_url is not None else None)
+
+
+def _remote(entry: Mapping[str, Any], path: str) -> RemoteFile:
+    return RemoteFile(
+        path=path, size=int(entry["Size"]), validator=entry.get("ETag", ""), locator=entry["Key"]
+    )
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    for error in errors.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return errors

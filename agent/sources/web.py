@@ -1,0 +1,185 @@
+"""A small HTTP client for listing and metadata: guarded addresses, careful redirects, bounded answers, typed failures."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from agent.errors import FetchError, Stalled
+from agent.policy import Endpoint, SourcePolicy
+from agent.sources.addresses import GuardedResolver
+from agent.sources.failures import already_told, http_failure, retry_after, unreachable
+from agent.tls import SYSTEM_TLS, Tls
+from shared.domain.reasons import Reason
+from shared.domain.uri import redact
+
+# Metadata requests are small; a server that needs longer is asked again later.
+_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30)
+_MOST_REDIRECTS = 10
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# A page of 1,000 objects is about 1 MiB.
+_LARGEST_BODY = 64 << 20
+_SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`url`: the one that answered in the end, after redirects."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    url: str
+    body: bytes = field(default=b"", repr=False)
+
+
+class Web:
+    """Sends no credentials but those given with a request, and those only to the origin they were given for."""
+
+    def __init__(self, policy: SourcePolicy, tls: Tls = SYSTEM_TLS) -> None:
+        self._policy = policy
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Web:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        what: str,
+        headers: Mapping[str, str] | None = None,
+        accept: frozenset[int] = frozenset({200}),
+        read: bool = True,
+    ) -> Answer:
+        """The answer, when its status is in `accept`; else raises the `FetchError` for it. `what`: for its message."""
+        origin = Endpoint.of(url)
+        for _ in range(_MOST_REDIRECTS):
+            here = Endpoint.of(url)
+            self._policy.check_literal(here.host)
+            sent = {
+                name: value
+                for name, value in (headers or {}).items()
+                if here == origin or name.lower() not in _SECRET
+            }
+            answer, target = await self._once(method, url, sent, what, accept, read)
+            if target is None:
+                return answer
+            url = _redirected(url, target, what)
+        raise Stalled(Reason.INVALID_SOURCE, f"{what} redirects more than {_MOST_REDIRECTS} times")
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        what: str,
+        accept: frozenset[int],
+        read: bool,
+    ) -> tuple[Answer, str | None]:
+        """An answer, and where it redirects to."""
+        session = self._open()
+        try:
+            async with session.request(
+                method,
+                URL(url, encoded=True),
+                headers={"Accept-Encoding": "identity", **headers},
+                allow_redirects=False,
+                proxy=self._policy.proxy(url),
+                ssl=self._tls.context() if url.startswith("https:") else True,
+            ) as response:
+                target = response.headers.get("Location")
+                answer = Answer(response.status, response.headers, url)
+                if response.status in _REDIRECTS and target:
+                    return answer, target
+                if response.status not in accept:
+                    after = retry_after(response.headers)
+                    raise http_failure(response.status, what, after=after)
+                if read:
+                    body = await _body(response, what)
+                    answer = Answer(response.status, response.headers, url, body)
+                return answer, None
+        except FetchError:
+            raise
+        except Exception as exc:
+            raise _translate(exc, what, urlsplit(url).hostname or "") from exc
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                resolver=GuardedResolver(self._policy),
+                limit=32,  # metadata requests of one source at a time
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar()
+            )
+        return self._session
+
+
+async def _body(response: aiohttp.ClientResponse, what: str) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(1 << 18):
+        body += chunk
+        if len(body) > _LARGEST_BODY:
+            raise Stalled(Reason.INVALID_SOURCE, f"{what}: the listing's page is too large")
+    return bytes(body)
+
+
+def _redirected(url: str, target: str, what: str) -> str:
+    following = urljoin(url, target)
+    parts = urlsplit(following)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise Stalled(Reason.INVALID_SOURCE, f"{what} redirects to something that is not HTTP")
+    if url.startswith("https:") and parts.scheme == "http":
+        raise Stalled(
+            Reason.SOURCE_NOT_ALLOWED,
+            f"{what} redirects from https to unprotected {redact(following)}",
+        )
+    return following
+
+
+def _translate(exc: Exception, what: str, host: str) -> FetchError:
+    told = already_told(exc)
+    if told is not None:
+        return told
+    match exc:
+        case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
+            return unreachable(what, f"the certificate of {host} is not trusted")
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return unreachable(what, f"TLS with {host} failed")
+        case aiohttp.ClientConnectorDNSError():
+            return unreachable(what, f"{host} has no address")
+        case aiohttp.ClientProxyConnectionError():
+            return unreachable(what, "the proxy does not answer")
+        case aiohttp.ClientHttpProxyError(status=status):
+            return unreachable(what, f"the proxy answered {status}")
+        case aiohttp.ClientConnectorError() | OSError() if not isinstance(exc, TimeoutError):
+            return unreachable(what, f"no connection to {host}")
+        case TimeoutError() | asyncio.TimeoutError():
+            return unreachable(what, f"{host} did not answer in time")
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():
+            return Stalled(Reason.INVALID_SOURCE, f"{what}: not a usable URL")
+        case _:
+            return unreachable(what, f"{host} broke the connection ({type(exc).__name__})")
