@@ -1,0 +1,276 @@
+"""The node agent's composition root: what there is, who knows whom, in which order it starts and ends."""
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from agent.assembly import Limits as CopyLimits
+from agent.assembly import Parts, assemble, now
+from agent.blocking import Blocking
+from agent.credentials import KubernetesCredentials
+from agent.memory import Memory
+from agent.metrics import AgentMetrics
+from agent.planning.retry import RetryPolicy
+from agent.planning.world import Limits
+from agent.policy import SourcePolicy
+from agent.recheck import recheck_credentials
+from agent.reconciler import Reconciler
+from agent.settings import AgentSettings
+from agent.shelf import Shelf
+from agent.status import StatusWriter
+from agent.storage.errors import StoreError
+from agent.storage.store import Store
+from agent.work import Worker
+from shared.api.node import AgentInfo, LocalModelNode, ModelState
+from shared.kube.client import KubeClient
+from shared.kube.errors import ApiError
+from shared.kube.heartbeat import Heartbeat
+from shared.kube.informer import Informer
+from shared.kube.metrics import KubeMetrics
+from shared.kube.resource import LOCAL_MODEL_NODES, ObjectKey
+from shared.ops import lifecycle
+from shared.ops.logging import configure
+from shared.ops.metrics import installed_version, new_registry
+from shared.ops.server import HealthServer
+from shared.ops.settings import SettingsError, load
+
+log = structlog.get_logger(__name__)
+
+PROGRAM = "localmodel-agent"
+
+# A disk that is mounted late is found within this time.
+_OPEN_AGAIN_SECONDS = 10.0
+
+
+def serve(*, config: Path | None, kubeconfig: Path | None) -> int:
+    """Run until SIGTERM. Exit codes: 0 stopped, 1 cannot work here, 2 wrong settings."""
+    try:
+        settings = load(AgentSettings, file=config)
+    except SettingsError as error:
+        sys.stderr.write(f"Error: wrong settings: {error}\n")
+        return 2
+    configure(settings.log_level, settings.log_format)
+    agent: list[Agent] = []
+
+    async def main(stop: asyncio.Event) -> int:
+        try:
+            client = await _connect(settings, kubeconfig)
+        except ApiError as error:
+            log.error("no Kubernetes API", error=error.message)
+            return 1
+        agent.append(Agent(settings, *client))
+        await agent[0].run(stop)
+        return 0
+
+    return lifecycle.run(main, state=lambda: agent[0].state() if agent else {})
+
+
+async def _connect(settings: AgentSettings, kubeconfig: Path | None) -> tuple[KubeClient, Any]:
+    registry = new_registry(PROGRAM)
+    client = await KubeClient.connect(
+        kubeconfig=kubeconfig,
+        manager=PROGRAM,
+        qps=settings.kube_qps,
+        burst=settings.kube_burst,
+        metrics=KubeMetrics(registry),
+    )
+    return client, registry
+
+
+class Agent:
+    """Everything that runs on one node."""
+
+    def __init__(self, settings: AgentSettings, client: KubeClient, registry: Any) -> None:
+        self._settings = settings
+        self._client = client
+        self._metrics = AgentMetrics(registry)
+        self._blocking = Blocking()
+        self._store: Store | None = None
+        self._parts: Parts | None = None
+        self._key = ObjectKey(None, settings.node_name)
+        self._nodes: Informer[LocalModelNode] = Informer(
+            client,
+            LOCAL_MODEL_NODES,
+            LocalModelNode.model_validate,
+            field_selector=f"metadata.name={settings.node_name}",
+        )
+        retry = RetryPolicy(
+            base=settings.retry_seconds,
+            cap=settings.retry_max_seconds,
+            stalled=settings.stalled_retry_seconds,
+        )
+        self._memory = Memory(policy=retry, clock=now, jitter=random.random)
+        self._reader = KubernetesCredentials(client, namespace=settings.credentials_namespace)
+        self._writer = StatusWriter(
+            client,
+            node_name=settings.node_name,
+            progress_seconds=settings.progress_seconds,
+            metrics=self._metrics,
+        )
+        self._reconciler = Reconciler(
+            node=self._node,
+            writer=self._writer,
+            memory=self._memory,
+            limits=Limits(
+                parallel=settings.parallel_copies,
+                check_every=timedelta(seconds=settings.check_seconds),
+                retry=retry,
+            ),
+            progress_seconds=settings.progress_seconds,
+            agent=AgentInfo(
+                version=installed_version(),
+                start_time=now().replace(microsecond=0),
+                host_path=settings.host_path,
+            ),
+            clock=now,
+            blocking=self._blocking,
+            metrics=self._metrics,
+        )
+        self._nodes.on_change(lambda *_: self._reconciler.poke())
+        self._health = HealthServer(
+            host=settings.http_host,
+            port=settings.http_port,
+            registry=registry,
+            live=lambda: None,
+            ready=self._not_ready,
+            state=self.state,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; then copies in flight end within seconds, and the next start goes on with them."""
+        settings = self._settings
+        port = await self._health.start()
+        log.info("listening", port=port, node=settings.node_name, version=installed_version())
+        heartbeat = Heartbeat(
+            self._client,
+            namespace=settings.lease_namespace,
+            name=settings.node_name,
+            identity=os.environ.get("POD_NAME") or socket.gethostname(),
+            seconds=settings.heartbeat_seconds,
+        )
+        try:
+            await lifecycle.run_until(
+                stop,
+                {
+                    "node": self._nodes.run(),
+                    "store": self._open_store(),
+                    "reconciler": self._reconciler.run(),
+                    "status": self._writer.run(),
+                    "heartbeat": heartbeat.run(),
+                    "credentials": recheck_credentials(
+                        self._memory,
+                        self._reader,
+                        self._reconciler.poke,
+                        seconds=settings.credentials_recheck_seconds,
+                    ),
+                },
+            )
+        finally:
+            await self._close()
+
+    def state(self) -> dict[str, Any]:
+        """For /debug/state and SIGUSR2."""
+        return {
+            "node": self._settings.node_name,
+            "synced": self._nodes.synced,
+            "reconciler": self._reconciler.describe(),
+            "engine": self._parts.engine.describe() if self._parts else None,
+        }
+
+    def _node(self) -> LocalModelNode | None:
+        return self._nodes.get(self._key) if self._nodes.synced else None
+
+    def _not_ready(self) -> str | None:
+        if not self._nodes.synced:
+            return "the work list has not been read yet"
+        return self._reconciler.problem
+
+    async def _open_store(self) -> None:
+        """Tries until the folder can be used; afterwards idles, so that the program goes on."""
+        settings = self._settings
+        await self._nodes.wait_synced()
+        while self._store is None:
+            try:
+                self._store = await self._blocking(
+                    Store.open,
+                    settings.root,
+                    gid=settings.gid,
+                    expect_layout=self._copies_are_known(),
+                )
+            except StoreError as error:
+                log.warning("cache folder cannot be used", error=error.message)
+                self._reconciler.closed(self._advice(error))
+                await asyncio.sleep(_OPEN_AGAIN_SECONDS)
+        parts = assemble(
+            self._store,
+            root=settings.root,
+            limits=CopyLimits(
+                connections=settings.connections,
+                bytes_in_flight=settings.memory_mib << 20,
+                part_size=settings.part_size_mib << 20,
+                max_bytes_per_second=settings.max_bytes_per_second,
+                min_free_percent=settings.min_free_percent,
+                archive_ratio=settings.archive_ratio,
+            ),
+            reader=self._reader,
+            policy=SourcePolicy(
+                allowed_file_roots=settings.allowed_file_roots,
+                allowed_networks=settings.allowed_networks,
+                credential_endpoints=frozenset(settings.credential_endpoints),
+                hf_endpoint=settings.hf_endpoint,
+            ),
+            blocking=self._blocking,
+        )
+        self._parts = parts
+        shelf = Shelf(
+            self._store,
+            parts.ledger,
+            root=settings.root,
+            retired_grace=timedelta(seconds=settings.retired_grace_seconds),
+            clock=now,
+        )
+        worker = Worker(
+            shelf=shelf,
+            copier=parts.copier,
+            memory=self._memory,
+            blocking=self._blocking,
+            clock=now,
+            metrics=self._metrics,
+        )
+        await self._reconciler.serve(worker)
+        log.info("cache folder opened", root=str(settings.root), copies=len(self._store.trees()))
+        await asyncio.Event().wait()
+
+    def _copies_are_known(self) -> bool:
+        node = self._node()
+        models = (node.status.models or ()) if node else ()
+        return any(model.state is ModelState.DOWNLOADED for model in models)
+
+    def _advice(self, error: StoreError) -> str:
+        if self._copies_are_known():
+            return (
+                f"{error.message} (if the disk was replaced on purpose: "
+                f"kubectl delete localmodelnode {self._settings.node_name})"
+            )
+        return error.message
+
+    async def _close(self) -> None:
+        await self._writer.flush()
+        if self._parts is not None:
+            await self._parts.engine.close()
+        if self._store is not None:
+            await self._blocking(self._store.close)
+        self._blocking.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await self._health.stop()
+                await self._client.close()
+        log.info("stopped")

@@ -1,0 +1,96 @@
+"""Puts store, engine and sources together; the same for a node's agent and for one person's folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from agent.blocking import Blocking
+from agent.copy import Copier
+from agent.credentials import CredentialsReader
+from agent.planning.desired import Wanted
+from agent.policy import SourcePolicy
+from agent.shelf import staged_keys
+from agent.space import Ledger
+from agent.storage.store import Store
+from agent.transfer.engine import Budget, Engine
+from shared.domain.uri import redact
+
+# Files that the engine keeps open at once; far below the 1,024 that every process may.
+_OPEN_FILES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What copies may use. Bytes; max_bytes_per_second: 0 = unlimited."""
+
+    connections: int = 16
+    bytes_in_flight: int = 128 << 20
+    part_size: int = 64 << 20
+    max_bytes_per_second: int = 0
+    min_free_percent: float = 0
+    archive_ratio: float = 20
+
+    def budget(self) -> Budget:
+        return Budget(
+            connections=self.connections,
+            bytes_in_flight=self.bytes_in_flight,
+            open_files=_OPEN_FILES,
+            bytes_per_second=self.max_bytes_per_second or None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Belongs to one open store. `close` ends the engine; the store is closed by whoever opened it."""
+
+    engine: Engine
+    ledger: Ledger
+    copier: Copier
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def assemble(
+    store: Store,
+    *,
+    root: Path,
+    limits: Limits,
+    reader: CredentialsReader,
+    policy: SourcePolicy,
+    blocking: Blocking,
+) -> Parts:
+    """Inside a running event loop."""
+    engine = Engine(limits.budget(), policy=policy, part_size=limits.part_size)
+    ledger = Ledger(
+        usage=store.usage,
+        reclaim=lambda: store.sweep(now=now(), grace=timedelta(0), wanted=staged_keys(root)),
+        holders=lambda: {redact(tree.uri): tree.size for tree in store.trees().values()},
+        min_free_percent=limits.min_free_percent,
+        blocking=blocking,
+    )
+    copier = Copier(
+        store=store,
+        models=root / "models",
+        engine=engine,
+        reader=reader,
+        policy=policy_for(policy),
+        ledger=ledger,
+        blocking=blocking,
+        clock=now,
+        archive_ratio=limits.archive_ratio,
+    )
+    return Parts(engine, ledger, copier)
+
+
+def policy_for(policy: SourcePolicy) -> Callable[[Wanted], SourcePolicy]:
+    """Folders of the node are never a source for a namespace cache, whatever the admin allows cluster caches."""
+
+    def of(wanted: Wanted) -> SourcePolicy:
+        if wanted.cluster_only or policy.allowed_file_roots is None:
+            return policy
+        return replace(policy, allowed_file_roots=())
+
+    return of

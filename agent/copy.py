@@ -1,0 +1,285 @@
+"""One copy, from credentials to a published tree."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from agent.adopt import equal_files
+from agent.blocking import Blocking
+from agent.credentials import CredentialsReader
+from agent.errors import FetchError, Retryable, SourceChanged, Stalled
+from agent.manifest import ArchiveKind, Manifest, RemoteFile, weakest
+from agent.planning.desired import Access, Wanted
+from agent.planning.selection import selections_from_json, selections_to_json
+from agent.policy import SourcePolicy
+from agent.progress import CopyWatch
+from agent.sources.base import Source
+from agent.sources.registry import open_source
+from agent.space import Ledger
+from agent.storage.archive import unpack
+from agent.storage.store import Store
+from agent.storage.tree import Tree, TreeFile
+from agent.transfer.engine import Engine, FetchJob
+from shared.domain.patterns import Selections
+from shared.domain.reasons import Reason
+from shared.domain.uri import SourceUri
+
+# A source that changes again and again while it is read is being written to; later is better then.
+_MOST_CHANGES = 3
+# Listing a model of a hundred thousand objects takes about a minute.
+_RESOLVE_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the source said to each access."""
+
+    granted: frozenset[Access] = frozenset()
+    refusals: Mapping[Access, FetchError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A published tree, and who may have it."""
+
+    tree: Tree
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    first: tuple[Source, Manifest] | None
+    judgement: Judgement
+
+    def require(self) -> tuple[Source, Manifest]:
+        """Raises what hindered all accesses; one that may pass by itself first: it decides how soon we try again."""
+        if self.first is None:
+            refusals = self.judgement.refusals.values()
+            raise min(refusals, key=lambda error: isinstance(error, Stalled))
+        return self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Have:
+    """What is on disk before the copy begins. whole: the published tree is as it was published.
+
+    revision: to be asked for when the work list names none; None = whatever the source has now.
+    """
+
+    tree: Tree | None = None
+    whole: bool = False
+    foreign: bool = False
+    revision: str | None = None
+
+
+class Copier:
+    """Makes copies; any number at a time, at most one per storage key."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        models: Path,
+        engine: Engine,
+        reader: CredentialsReader,
+        policy: Callable[[Wanted], SourcePolicy],
+        ledger: Ledger,
+        blocking: Blocking,
+        clock: Callable[[], datetime],
+        archive_ratio: float,
+    ) -> None:
+        self._store = store
+        self._models = models
+        self._engine = engine
+        self._reader = reader
+        self._policy = policy
+        self._ledger = ledger
+        self._blocking = blocking
+        self._clock = clock
+        self._archive_ratio = archive_ratio
+
+    async def copy(self, wanted: Wanted, watch: CopyWatch, have: Have) -> Outcome:
+        """Raises FetchError. A crash or cancellation leaves staging that the next call goes on from.
+
+        A source that changes meanwhile is resolved again at once, a few times.
+        """
+        for _ in range(_MOST_CHANGES):
+            try:
+                return await self._copy(wanted, watch, have)
+            except SourceChanged as error:
+                changed = error
+        raise Retryable(
+            Reason.SOURCE_CHANGED, f"{changed.message}; it changed {_MOST_CHANGES} times in a row"
+        ) from changed
+
+    async def check_access(self, wanted: Wanted, watch: CopyWatch, have: Have) -> Judgement:
+        """Which accesses the source lets have the model; moves nothing, raises nothing."""
+        async with AsyncExitStack() as stack:
+            return (await self._ask(wanted, watch, have, stack)).judgement
+
+    async def _copy(self, wanted: Wanted, watch: CopyWatch, have: Have) -> Outcome:
+        watch.begin()
+        watch.enter(Reason.RESOLVING)
+        async with AsyncExitStack() as stack:
+            answer = await self._ask(wanted, watch, have, stack)
+            source, manifest = answer.require()
+            if manifest.archive is None:
+                manifest = select(manifest, wanted.selections)
+            watch.resolved(revision=manifest.revision, pinned=manifest.pinned, total=manifest.size)
+            if have.tree is not None and have.whole and _answers(have.tree, wanted, manifest):
+                return Outcome(have.tree, answer.judgement)
+            if have.foreign and manifest.archive is None:
+                adopted = await self._adopt(wanted, manifest, watch)
+                if adopted is not None:
+                    return Outcome(adopted, answer.judgement)
+            tree = await self._fetch(wanted, source, manifest, watch)
+        return Outcome(tree, answer.judgement)
+
+    async def _ask(
+        self, wanted: Wanted, watch: CopyWatch, have: Have, stack: AsyncExitStack
+    ) -> _Answer:
+        """Ask the source once per access; the first that it lets in fetches for all."""
+        uri = parse_uri(wanted.uri)
+        revision = wanted.revision or have.revision
+        first: tuple[Source, Manifest] | None = None
+        granted: set[Access] = set()
+        refusals: dict[Access, FetchError] = {}
+        for access in wanted.accesses:
+            reading = await self._reader.read(access)
+            watch.secrets[access] = reading.versions
+            try:
+                source = open_source(uri, reading.require(), self._policy(wanted))
+                stack.push_async_callback(source.close)
+                async with asyncio.timeout(_RESOLVE_SECONDS):
+                    manifest = await source.resolve(revision=revision)
+            except FetchError as error:
+                refusals[access] = error
+            except TimeoutError:
+                refusals[access] = Retryable(
+                    Reason.SOURCE_UNREACHABLE,
+                    f"the source did not list its files within {_RESOLVE_SECONDS:.0f} s",
+                )
+            else:
+                granted.add(access)
+                first = first or (source, manifest)
+        return _Answer(first, Judgement(frozenset(granted), refusals))
+
+    async def _adopt(self, wanted: Wanted, manifest: Manifest, watch: CopyWatch) -> Tree | None:
+        """The foreign folder as a tree of ours, when every byte of it is the source's."""
+        watch.enter(Reason.VERIFYING)
+        folder = self._models / wanted.storage_key
+        files = await self._blocking.cancellable(
+            lambda cancelled: equal_files(folder, manifest.files, cancelled)
+        )
+        if files is None:
+            return None
+        tree = self._tree(wanted, manifest, files)
+        await self._blocking(self._store.adopt, tree)
+        return self._store.trees()[wanted.storage_key]
+
+    async def _fetch(
+        self, wanted: Wanted, source: Source, manifest: Manifest, watch: CopyWatch
+    ) -> Tree:
+        key = wanted.storage_key
+        staging = await self._blocking(self._store.staging, key)
+        if manifest.archive is not None:
+            files = await self._fetch_archive(manifest.archive, wanted, source, manifest, watch)
+        else:
+            reused = await self._blocking(self._store.reuse, key, manifest.files, staging.tree)
+            have = {file.path for file in reused}
+            missing = tuple(file for file in manifest.files if file.path not in have)
+            watch.reused = sum(file.size for file in reused)
+            async with self._ledger.admit(key, _size(missing), staging.tree):
+                job = FetchJob(key, missing, (source,), staging.tree, staging.journal)
+                files = (*reused, *await self._transfer(job, watch))
+        watch.enter(Reason.VERIFYING)
+        tree = self._tree(wanted, manifest, files)
+        await self._blocking(self._store.publish, tree, staging.tree)
+        return self._store.trees()[key]
+
+    async def _fetch_archive(
+        self,
+        kind: ArchiveKind,
+        wanted: Wanted,
+        source: Source,
+        manifest: Manifest,
+        watch: CopyWatch,
+    ) -> tuple[TreeFile, ...]:
+        """The archive next to the tree, then its members in the tree; patterns choose among the members."""
+        key = wanted.storage_key
+        staging = await self._blocking(self._store.staging, key)
+        async with self._ledger.admit(key, _size(manifest.files), staging.tree.parent):
+            job = FetchJob(key, manifest.files, (source,), staging.archive, staging.journal)
+            (packed,) = await self._transfer(job, watch)
+            watch.enter(Reason.UNPACKING)
+            limit = await self._ledger.widen(key, int(packed.size * self._archive_ratio))
+            members = await self._blocking.cancellable(
+                lambda cancelled: unpack(
+                    staging.archive / packed.path,
+                    kind,
+                    staging.tree,
+                    limit_bytes=limit,
+                    cancelled=cancelled,
+                    verified_by=packed.verified_by,
+                    validator=packed.validator,
+                )
+            )
+        files = tuple(file for file in members if wanted.selections.selects(file.path))
+        if not files:
+            raise _nothing_selected(len(members))
+        return files
+
+    async def _transfer(self, job: FetchJob, watch: CopyWatch) -> tuple[TreeFile, ...]:
+        watch.enter(Reason.DOWNLOADING)
+        fetched = await self._engine.fetch(job, watch.progress)
+        return tuple(
+            TreeFile(file.path, file.size, file.digests, file.validator, file.verified_by)
+            for file in fetched
+        )
+
+    def _tree(self, wanted: Wanted, manifest: Manifest, files: tuple[TreeFile, ...]) -> Tree:
+        return Tree(
+            storage_key=wanted.storage_key,
+            uri=wanted.uri,
+            revision=manifest.revision,
+            selections=selections_to_json(wanted.selections),
+            files=tuple(sorted(files, key=lambda file: file.path)),
+            published_at=self._clock(),
+            verified_by=weakest([file.verified_by for file in files]),
+            trust=wanted.trust,
+        )
+
+
+def select(manifest: Manifest, selections: Selections) -> Manifest:
+    """The manifest with the files that somebody asked for; Stalled when there is none."""
+    files = tuple(file for file in manifest.files if selections.selects(file.path))
+    if not files:
+        raise _nothing_selected(len(manifest.files))
+    return Manifest(manifest.uri, manifest.revision, files, manifest.pinned, manifest.archive)
+
+
+def _nothing_selected(count: int) -> Stalled:
+    return Stalled(Reason.SOURCE_EMPTY, f"none of the source's {count} files matches the patterns")
+
+
+def _size(files: tuple[RemoteFile, ...]) -> int:
+    """Bytes; a file whose size the source does not say counts as nothing, and runs into the disk's own limit."""
+    return sum(file.size or 0 for file in files)
+
+
+def _answers(tree: Tree, wanted: Wanted, manifest: Manifest) -> bool:
+    return (
+        tree.revision == manifest.revision
+        and selections_from_json(tree.selections) == wanted.selections
+    )
+
+
+def parse_uri(text: str) -> SourceUri:
+    """Stalled instead of ValueError."""
+    try:
+        return SourceUri.parse(text)
+    except ValueError as error:
+        raise Stalled(Reason.INVALID_SOURCE, f"sourceModelUri {error}") from error

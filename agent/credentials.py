@@ -1,0 +1,168 @@
+"""Reads the credentials that a copy names from Kubernetes. Values are never logged, and never kept after the copy."""
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agent.errors import FetchError, Retryable, Stalled
+from agent.planning.desired import Access
+from agent.planning.retry import SecretVersions
+from agent.sources.credentials import Credentials
+from shared.domain.reasons import Reason
+from shared.kube.client import KubeClient
+from shared.kube.errors import ApiError, Forbidden, NotFound
+from shared.kube.resource import SECRETS, SERVICE_ACCOUNTS, Resource
+
+STORAGE_CONFIG = "storage-config"
+
+# A copy may wait a little for the API server; it is retried later anyway.
+_READ_SECONDS = 30.0
+# An account that names more secrets than this is a mistake; each one is a request.
+_MOST_SECRETS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an access gave: credentials or the reason why not, and the versions of all objects that were read."""
+
+    versions: SecretVersions
+    credentials: Credentials | None = None
+    error: FetchError | None = None
+
+    def require(self) -> Credentials:
+        """The credentials, or raise what hindered them."""
+        if self.credentials is None:
+            raise self.error or Stalled(Reason.CREDENTIALS_MISSING, "no credentials were found")
+        return self.credentials
+
+
+class CredentialsReader(Protocol):
+    """Where a copy's credentials come from: Kubernetes, or what a person gave on the command line."""
+
+    async def read(self, access: Access) -> Reading: ...
+
+    async def versions(self, access: Access) -> SecretVersions: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GivenCredentials:
+    """The same credentials for every access; nothing is read."""
+
+    credentials: Credentials = field(default_factory=Credentials)
+
+    async def read(self, access: Access) -> Reading:
+        return Reading((), self.credentials)
+
+    async def versions(self, access: Access) -> SecretVersions:
+        return ()
+
+
+class KubernetesCredentials:
+    """Named ServiceAccounts and Secrets of one namespace, by get, never by list."""
+
+    def __init__(self, client: KubeClient, *, namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+
+    async def read(self, access: Access) -> Reading:
+        """Never raises: what hinders is part of the reading, and so are the versions seen until then."""
+        seen: dict[str, str] = {}
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                credentials = await self._read(access, seen)
+        except FetchError as error:
+            return Reading(tuple(sorted(seen.items())), error=error)
+        except TimeoutError:
+            error = Retryable(
+                Reason.CREDENTIALS_UNREACHABLE, "the API server did not answer in time"
+            )
+            return Reading(tuple(sorted(seen.items())), error=error)
+        return Reading(tuple(sorted(seen.items())), credentials)
+
+    async def versions(self, access: Access) -> SecretVersions:
+        """The versions alone; raises Retryable while the API server cannot be asked."""
+        reading = await self.read(access)
+        if isinstance(reading.error, Retryable):
+            raise reading.error
+        return reading.versions
+
+    async def _read(self, access: Access, seen: dict[str, str]) -> Credentials:
+        parameters = dict(access.parameters)
+        if access.storage is not None:
+            return await self._from_storage_config(access.storage, parameters, seen)
+        if access.service_account is None:
+            return Credentials.from_storage_config({}, parameters) if parameters else Credentials()
+        credentials = await self._from_service_account(access.service_account, seen)
+        if parameters:
+            credentials = credentials.with_parameters(parameters)
+        return credentials
+
+    async def _from_storage_config(
+        self, key: str, parameters: Mapping[str, str], seen: dict[str, str]
+    ) -> Credentials:
+        secret = await self._get(SECRETS, STORAGE_CONFIG, seen)
+        text = _data(secret).get(key)
+        if text is None:
+            raise Stalled(
+                Reason.CREDENTIALS_MISSING, f"secret {STORAGE_CONFIG} has no entry {key!r}"
+            )
+        try:
+            entry = json.loads(text)
+        except ValueError:
+            entry = None
+        if not isinstance(entry, dict):
+            raise Stalled(
+                Reason.CREDENTIALS_INVALID,
+                f"entry {key!r} of secret {STORAGE_CONFIG} is not a JSON object",
+            )
+        return Credentials.from_storage_config(entry, parameters)
+
+    async def _from_service_account(self, name: str, seen: dict[str, str]) -> Credentials:
+        account = await self._get(SERVICE_ACCOUNTS, name, seen)
+        named = [ref.get("name") for ref in account.get("secrets") or () if ref.get("name")]
+        if not named:
+            raise Stalled(
+                Reason.CREDENTIALS_MISSING, f"ServiceAccount {name!r} names no secret in secrets[]"
+            )
+        found: list[Credentials] = []
+        for secret_name in named[:_MOST_SECRETS]:
+            secret = await self._get(SECRETS, secret_name, seen)
+            annotations = secret["metadata"].get("annotations") or {}
+            found.append(Credentials.from_secret(_data(secret), annotations))
+        return Credentials.merged(found)
+
+    async def _get(self, resource: Resource, name: str, seen: dict[str, str]) -> dict[str, Any]:
+        what = f"{resource.kind}/{name}"
+        shown = f"{resource.kind} {name!r} in namespace {self._namespace!r}"
+        try:
+            found = await self._client.get(resource, name, namespace=self._namespace)
+        except NotFound as error:
+            seen[what] = ""
+            raise Stalled(Reason.CREDENTIALS_MISSING, f"{shown} does not exist") from error
+        except Forbidden as error:
+            seen[what] = ""
+            raise Stalled(Reason.CREDENTIALS_MISSING, f"the agent may not read {shown}") from error
+        except ApiError as error:
+            raise Retryable(
+                Reason.CREDENTIALS_UNREACHABLE, f"{shown} could not be read: {error.reason}"
+            ) from error
+        seen[what] = found["metadata"].get("resourceVersion", "")
+        return found
+
+
+def _data(secret: Mapping[str, Any]) -> dict[str, bytes]:
+    """A Secret's values, decoded; one that is not base64 cannot have come from an API server."""
+    try:
+        return {
+            key: base64.b64decode(value, validate=True)
+            for key, value in (secret.get("data") or {}).items()
+        }
+    except (binascii.Error, ValueError) as error:
+        name = secret["metadata"].get("name", "")
+        raise Stalled(
+            Reason.CREDENTIALS_INVALID, f"Secret {name!r} holds a value that is not base64"
+        ) from error
