@@ -3,6 +3,7 @@
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
+from controller.actions import ApplyWorkList, DeleteWorkList, NodeAction
 from controller.world import World
 from shared.domain.parse import entry
 from shared.domain.placement import EMPTY, Placement, first_group, place, room, wants
@@ -10,29 +11,8 @@ from shared.domain.views import Entry, NodeView, ReportView, WorkView
 
 
 @dataclass(frozen=True, slots=True)
-class ApplyWorkList:
-    node: str
-    owner: str
-    """uid of the Node, which takes the LocalModelNode along when it goes."""
-    entries: tuple[Entry, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteWorkList:
-    """Only this very object (`uid`), and only while it is as it was read when `resource_version` is given."""
-
-    node: str
-    uid: str
-    resource_version: str | None
-    because: str
-
-
-WorkListAction = ApplyWorkList | DeleteWorkList
-
-
-@dataclass(frozen=True, slots=True)
 class NodePlan:
-    action: WorkListAction | None
+    action: NodeAction | None
     placement: Placement
 
 
@@ -103,7 +83,7 @@ def _entries(world: World, work: WorkView | None, placement: Placement) -> tuple
     return tuple(sorted(lines, key=lambda line: line.key))
 
 
-def _retire(node: NodeView, work: WorkView | None) -> WorkListAction | None:
+def _retire(node: NodeView, work: WorkView | None) -> NodeAction | None:
     """No group wants the node: empty its list, and remove it once the agent said that nothing is left.
 
     Not earlier, because an agent without a work list keeps all it has.

@@ -1,1 +1,1 @@
-"""Shells that read one snapshot, call the planners and carry out what they decide."""
+"""The passes: read the world, plan, execute. Each is for one key and may be repeated at any time."""

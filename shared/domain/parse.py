@@ -4,12 +4,12 @@ Written by hand and not by pydantic: a hundred thousand reports are read at ever
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from sys import intern
 from typing import Any
 from weakref import WeakValueDictionary
 
+import orjson
 from pydantic import ValidationError
 
 from shared.api.cache import RETRY_ANNOTATION
@@ -41,14 +41,13 @@ _SPEC_FIELDS = tuple(
     if name not in {"modelName", "namespace", "nodeGroup", "revision", "retry"}
 )
 _STATES: Mapping[Any, ModelState] = {state.value: state for state in ModelState}
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-_entries: WeakValueDictionary[str, Entry] = WeakValueDictionary()
+_entries: WeakValueDictionary[bytes, Entry] = WeakValueDictionary()
 
 
 def entry(wire: Mapping[str, Any]) -> Entry:
     """The one Entry of this line; unknown fields are dropped."""
     known = {name: wire[name] for name in _ENTRY_FIELDS if wire.get(name) is not None}
-    text = _encode(known)
+    text = orjson.dumps(known, option=orjson.OPT_SORT_KEYS)
     found = _entries.get(text)
     if found is None:
         uri = _text(known.get("sourceModelUri")) or ""
@@ -171,7 +170,7 @@ def digest(status: Mapping[str, Any], fields: tuple[str, ...]) -> bytes:
         ours["conditions"] = sorted(conditions, key=lambda c: str(c["type"]))
     if not ours:
         return b""
-    return hashlib.blake2b(_encode(ours).encode(), digest_size=16).digest()
+    return hashlib.blake2b(orjson.dumps(ours, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
 
 
 def _reports(status: Mapping[str, Any]) -> Mapping[str, ReportView]:

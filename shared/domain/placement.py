@@ -5,7 +5,7 @@ over, and placed by itself once space comes free. Caches with one URI share one 
 """
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from posixpath import normpath
 
 from shared.domain.affinity import matches
@@ -43,8 +43,8 @@ class Room:
 
     limits: Mapping[str, int]
     disk: int | None = None
-    held: Mapping[str, int] = NOTHING
-    closed: Mapping[str, Waiting] = NOTHING
+    held: Mapping[str, int] = field(default_factory=dict)
+    closed: Mapping[str, Waiting] = field(default_factory=dict)
     """Groups through which nothing new is placed."""
 
 

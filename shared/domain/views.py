@@ -93,7 +93,7 @@ class NodeView:
     name: str
     uid: str = ""
     ready: bool = True
-    labels: Mapping[str, str] = NOTHING
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class WorkView:
 
     name: str
     entries: tuple[Entry, ...] = ()
-    reports: Mapping[str, ReportView] = NOTHING
+    reports: Mapping[str, ReportView] = field(default_factory=dict)
     observed: int | None = None
     """Generation of the work list that the reports answer; None: KServe's agent, or nobody yet."""
     storage: StorageView | None = None

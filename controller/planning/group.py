@@ -1,19 +1,30 @@
-"""World × group → its status. Pure."""
+"""World × group → its status. Pure; `used` and `available` are those of the node with the least space left for models."""
 
 from datetime import datetime
 
+from controller.actions import ApplyGroupStatus
+from controller.planning.announce import announce
 from controller.planning.cache_status import names
 from controller.world import World
 from shared.api.group import GroupNodes, GroupStatus
 from shared.domain.conditions import set_condition
+from shared.domain.parse import GROUP_STATUS, digest
 from shared.domain.placement import EMPTY, room
 from shared.domain.quantity import format_quantity
 from shared.domain.reasons import Reason
 from shared.domain.views import GroupView
 
 
-def plan_group_status(world: World, group: GroupView, *, now: datetime) -> GroupStatus:
-    """`used` and `available` are the figures of the node with the least space left for models."""
+def plan_group(world: World, group: GroupView, *, now: datetime) -> ApplyGroupStatus | None:
+    """The status, when it differs from what the group shows."""
+    status = _status(world, group, now=now)
+    wire = status.to_wire()
+    if digest(wire, GROUP_STATUS) == group.status:
+        return None
+    return ApplyGroupStatus(group, wire, announce(group.conditions, status.conditions))
+
+
+def _status(world: World, group: GroupView, *, now: datetime) -> GroupStatus:
     members = sorted(world.members.get(group.name, ()))
     used, available = _fullest(world, group, members)
     ready, reason, message = _health(world, group, members)

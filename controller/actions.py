@@ -1,0 +1,66 @@
+"""Everything that the controller ever does to the cluster: a closed union, executed in one place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from shared.domain.reasons import Reason
+from shared.domain.views import CacheView, Entry, GroupView
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An event that a person would want to know about."""
+
+    type: Literal["Normal", "Warning"]
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyWorkList:
+    """Create or replace a node's work list. `owner`: uid of the Node, which takes the LocalModelNode along when it goes."""
+
+    node: str
+    owner: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteWorkList:
+    """Only this very object (`uid`), and only while it is as it was read when `resource_version` is given."""
+
+    node: str
+    uid: str
+    resource_version: str | None
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddFinalizer:
+    cache: CacheView
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFinalizer:
+    cache: CacheView
+    announce: tuple[Announcement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyCacheStatus:
+    cache: CacheView
+    status: Mapping[str, Any]
+    announce: tuple[Announcement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyGroupStatus:
+    group: GroupView
+    status: Mapping[str, Any]
+    announce: tuple[Announcement, ...]
+
+
+NodeAction = ApplyWorkList | DeleteWorkList
+CacheAction = AddFinalizer | RemoveFinalizer | ApplyCacheStatus
+Action = NodeAction | CacheAction | ApplyGroupStatus

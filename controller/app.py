@@ -1,0 +1,232 @@
+"""The controller: composition, start and stop."""
+
+import argparse
+import asyncio
+import socket
+import sys
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from controller.execute import Executor
+from controller.grace import Grace
+from controller.liveness import Liveness
+from controller.metrics import FleetMetrics
+from controller.reconcilers.caches import CachePass
+from controller.reconcilers.groups import GroupPass
+from controller.reconcilers.nodes import NodePass
+from controller.router import Router
+from controller.settings import ControllerSettings
+from controller.world import World
+from shared.domain import parse
+from shared.kube.client import KubeClient
+from shared.kube.election import LeaderElection
+from shared.kube.errors import ApiError
+from shared.kube.events import EventRecorder
+from shared.kube.informer import Informer
+from shared.kube.metrics import KubeMetrics
+from shared.kube.resource import (
+    LEASES,
+    LOCAL_MODEL_CACHES,
+    LOCAL_MODEL_NAMESPACE_CACHES,
+    LOCAL_MODEL_NODE_GROUPS,
+    LOCAL_MODEL_NODES,
+    NODES,
+)
+from shared.kube.runner import run_workers
+from shared.ops import lifecycle, logging
+from shared.ops.metrics import new_registry
+from shared.ops.server import HealthServer
+from shared.ops.settings import SettingsError, load
+
+MANAGER: Final = "localmodel-controller"
+_ELECTION_QPS: Final = 5  # a renewal every two seconds, and retries
+
+log = structlog.get_logger(__name__)
+
+
+class Controller:
+    """One replica. `run` ends when `stop` is set; writing ends before the leader Lease is free for another."""
+
+    def __init__(self, settings: ControllerSettings, kubeconfig: Path | None) -> None:
+        self._settings = settings
+        self._kubeconfig = kubeconfig
+        self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+        self._registry = new_registry(MANAGER)
+        self._metrics = KubeMetrics(self._registry)
+        self._world = World()
+        self._informers: list[Informer[Any]] = []
+        self._leading = False
+        FleetMetrics(self._world, self._registry)
+
+    async def run(self, stop: asyncio.Event) -> int:
+        settings = self._settings
+        client = await self._connect(settings.kube_qps, settings.kube_burst)
+        election_client = await self._connect(_ELECTION_QPS, _ELECTION_QPS)
+        server = HealthServer(
+            host=settings.http_host,
+            port=settings.http_port,
+            registry=self._registry,
+            live=lambda: None,
+            ready=self._not_ready,
+            state=self.state,
+        )
+        try:
+            port = await server.start()
+            log.info("serving health and metrics", port=port)
+            loop = asyncio.get_running_loop()
+            router = Router(self._world, Liveness(loop.time), settings, self._metrics)
+            self._informers = self._watch(client, router)
+            parts = {f"watch {i.resource.plural}": i.run() for i in self._informers}
+            parts["listen"] = self._listen(router)
+            parts["lead"] = self._contend(client, election_client, router)
+            await lifecycle.run_until(stop, parts)
+        finally:
+            await server.stop()
+            await client.close()
+            await election_client.close()
+        return 0
+
+    def state(self) -> dict[str, Any]:
+        """What is known and decided, for a person's eyes."""
+        world = self._world
+        return {
+            "identity": self._identity,
+            "leading": self._leading,
+            "not_ready": self._not_ready(),
+            "caches": {key: [*cache.groups] for key, cache in world.caches.items()},
+            "groups": {name: len(world.members.get(name, ())) for name in world.groups},
+            "nodes": len(world.nodes),
+            "work_lists": len(world.works),
+            "silent": sorted(world.silent),
+            "abandoned": sorted(world.abandoned),
+            "unplaced": {
+                name: {key: found.message for key, found in placement.waiting.items()}
+                for name, placement in world.placements.items()
+                if placement.waiting
+            },
+        }
+
+    async def _connect(self, qps: float, burst: int) -> KubeClient:
+        return await KubeClient.connect(
+            kubeconfig=self._kubeconfig,
+            manager=MANAGER,
+            qps=qps,
+            burst=burst,
+            metrics=self._metrics,
+        )
+
+    def _watch(self, client: KubeClient, router: Router) -> list[Informer[Any]]:
+        metrics = self._metrics
+        caches = Informer(client, LOCAL_MODEL_CACHES, parse.cache, metrics=metrics)
+        namespaced = Informer(client, LOCAL_MODEL_NAMESPACE_CACHES, parse.cache, metrics=metrics)
+        groups = Informer(client, LOCAL_MODEL_NODE_GROUPS, parse.group, metrics=metrics)
+        nodes = Informer(client, NODES, parse.node, metrics=metrics)
+        works = Informer(client, LOCAL_MODEL_NODES, parse.work, metrics=metrics)
+        leases = Informer(
+            client,
+            LEASES,
+            parse.lease,
+            namespace=self._settings.agents_namespace,
+            metrics=metrics,
+        )
+        caches.on_change(router.cache)
+        namespaced.on_change(router.cache)
+        groups.on_change(router.group)
+        nodes.on_change(router.node)
+        works.on_change(router.work)
+        leases.on_change(router.lease)
+        return [caches, namespaced, groups, nodes, works, leases]
+
+    def _not_ready(self) -> str | None:
+        if not self._informers:
+            return "starting"
+        waiting = [i.resource.plural for i in self._informers if not i.synced]
+        return f"waiting for {', '.join(waiting)}" if waiting else None
+
+    async def _listen(self, router: Router) -> None:
+        pause = min(5.0, self._settings.agent_silence_seconds / 10)
+        while True:
+            await asyncio.sleep(pause)
+            router.listen()
+
+    async def _contend(
+        self, client: KubeClient, election_client: KubeClient, router: Router
+    ) -> None:
+        for informer in self._informers:  # nothing is ever written from half a picture
+            await informer.wait_synced()
+        log.info("synced", caches=len(self._world.caches), nodes=len(self._world.nodes))
+        if not self._settings.leader_elect:
+            await self._lead(client, router)
+            return
+        election = LeaderElection(
+            election_client,
+            namespace=self._settings.namespace,
+            name=MANAGER,
+            identity=self._identity,
+            metrics=self._metrics,
+        )
+        client.fence_writes(election.seconds_left)
+        await election.run(lambda: self._lead(client, router))
+
+    async def _lead(self, client: KubeClient, router: Router) -> None:
+        """Until cancelled; nothing is written after this has ended."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        recorder = EventRecorder(
+            client, component=MANAGER, instance=self._identity, metrics=self._metrics
+        )
+        executor = Executor(client, recorder, router)
+        nodes = NodePass(
+            router, executor, recorder, Grace(settings.removal_grace_seconds), loop.time
+        )
+        caches = CachePass(router, executor, now=_now, clock=loop.time)
+        groups = GroupPass(router, executor, now=_now, clock=loop.time)
+        queues = router.start()
+        self._leading = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(recorder.run(), name="events")
+                for name, queue, reconcile in (
+                    ("nodes", queues.nodes, nodes),
+                    ("caches", queues.caches, caches),
+                    ("groups", queues.groups, groups),
+                ):
+                    work = run_workers(
+                        queue, reconcile, workers=settings.workers, name=name, metrics=self._metrics
+                    )
+                    group.create_task(work, name=name)
+        finally:
+            self._leading = False
+            router.stop()
+
+
+def _now() -> datetime:
+    """Whole seconds, as Kubernetes' timestamps have them."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog=MANAGER, description="Places model caches on the nodes of a Kubernetes cluster."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run the controller until SIGTERM")
+    run.add_argument("--config", type=Path, metavar="FILE", help="settings, as YAML")
+    run.add_argument(
+        "--kubeconfig", type=Path, metavar="FILE", help="outside a cluster: how to reach it"
+    )
+    arguments = parser.parse_args()
+    try:
+        settings = load(ControllerSettings, file=arguments.config)
+    except SettingsError as error:
+        sys.exit(f"{MANAGER}: {error}")
+    logging.configure(settings.log_level, settings.log_format)
+    controller = Controller(settings, arguments.kubeconfig)
+    try:
+        code = lifecycle.run(controller.run, state=controller.state)
+    except ApiError as error:
+        sys.exit(f"{MANAGER}: {error.message}")
+    sys.exit(code)

@@ -1,0 +1,87 @@
+"""When to write: edits that come together are answered together, and no cache's status is written too often."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+_MOST: Final = 10  # edits that never pause are answered after this many quiet times anyway
+_FIRST: Final = 0.2  # of the debounce: a first change waits a moment for others of the same cause
+_NODES_PER_DEBOUNCE: Final = 200  # a status of 1,000 nodes is 50 KiB: written five times less often
+_SLOWEST: Final = 5.0
+
+
+class Settling:
+    """Collects keys until none came for `quiet` seconds, then hands them on all at once. For one event loop."""
+
+    def __init__(self, hand_on: Callable[[Iterable[str]], None], *, quiet: float) -> None:
+        self._hand_on = hand_on
+        self._quiet = quiet
+        self._keys: set[str] = set()
+        self._first = self._last = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._keys)
+
+    def add(self, keys: Iterable[str]) -> None:
+        keys = set(keys)
+        if not keys:
+            return
+        loop = asyncio.get_running_loop()
+        self._keys |= keys
+        self._last = loop.time()
+        if self._timer is None:
+            self._first = self._last
+            self._timer = loop.call_at(self._first + self._quiet, self._ring)
+
+    def stop(self) -> None:
+        """Forget what waits."""
+        self._keys.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = min(self._last + self._quiet, self._first + self._quiet * _MOST)
+        if loop.time() < due:
+            self._timer = loop.call_at(due, self._ring)
+            return
+        keys, self._keys, self._timer = self._keys, set(), None
+        self._hand_on(keys)
+
+
+class Pace:
+    """How long a status has to wait. Time is the caller's monotonic clock."""
+
+    def __init__(self, debounce: float) -> None:
+        self._debounce = debounce
+        self._written: dict[str, float] = {}
+
+    def wait(self, key: str, *, nodes: int, progress_only: bool, now: float) -> float:
+        """Seconds until the status of this many nodes may be written; state changes sooner than mere bytes."""
+        weight = _SLOWEST if progress_only else min(max(1.0, nodes / _NODES_PER_DEBOUNCE), _SLOWEST)
+        written = self._written.get(key)
+        earliest = now if written is None else written + self._debounce * weight
+        return max(self._debounce * _FIRST, earliest - now)
+
+    def wrote(self, key: str, now: float) -> None:
+        self._written[key] = now
+
+    def forget(self, key: str) -> None:
+        self._written.pop(key, None)
+
+
+class Courtesy:
+    """Lets statuses give way while work lists are written, but each for no longer than `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: dict[str, float] = {}
+
+    def yields(self, key: str, *, busy: bool, now: float) -> bool:
+        if busy and now - self._since.setdefault(key, now) < self._seconds:
+            return True
+        self._since.pop(key, None)
+        return False

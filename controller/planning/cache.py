@@ -1,0 +1,51 @@
+"""World × cache → the one next thing to do for it. Pure."""
+
+from datetime import datetime
+
+from controller.actions import (
+    AddFinalizer,
+    Announcement,
+    ApplyCacheStatus,
+    CacheAction,
+    RemoveFinalizer,
+)
+from controller.planning.announce import announce
+from controller.planning.cache_status import names, plan_cache_status, plan_deleting_status
+from controller.planning.deletion import Deletion, plan_deletion
+from controller.world import World
+from shared.api.cache import CacheStatus
+from shared.domain.parse import CACHE_STATUS, digest
+from shared.domain.reasons import Reason
+from shared.domain.views import CacheView
+
+
+def plan_cache(world: World, cache: CacheView, *, now: datetime) -> CacheAction | None:
+    """The finalizer comes before the first copy, and goes when no node holds one; in between the status is kept true."""
+    if not cache.deleting:
+        if not cache.guarded:
+            return AddFinalizer(cache)
+        return _differing(cache, plan_cache_status(world, cache, now=now))
+    if not cache.guarded:
+        return None
+    deletion = plan_deletion(world, cache)
+    if deletion.waiting:
+        status = plan_deleting_status(world, cache, deletion.waiting, now=now)
+        return _differing(cache, status)
+    return RemoveFinalizer(cache, announce=_farewell(deletion))
+
+
+def _differing(cache: CacheView, status: CacheStatus) -> ApplyCacheStatus | None:
+    wire = status.to_wire()
+    if digest(wire, CACHE_STATUS) == cache.status:
+        return None
+    return ApplyCacheStatus(cache, wire, announce(cache.conditions, status.conditions))
+
+
+def _farewell(deletion: Deletion) -> tuple[Announcement, ...]:
+    if not deletion.abandoned:
+        return (Announcement("Normal", Reason.DELETED, "no node holds a copy any more"),)
+    message = (
+        f"deleted without an answer from {names(deletion.abandoned)}, "
+        "where the copy is removed when the agent returns"
+    )
+    return (Announcement("Warning", Reason.COPY_UNCONFIRMED, message),)

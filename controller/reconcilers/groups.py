@@ -1,0 +1,42 @@
+"""Key = group → its status."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from controller.execute import Executor
+from controller.pacing import Courtesy
+from controller.planning.group import plan_group
+from controller.router import Router
+
+_YIELD_SECONDS: Final = 10.0  # its figures follow from work lists, which are written first
+_LOOK_AGAIN_SECONDS: Final = 0.1
+
+
+class GroupPass:
+    def __init__(
+        self,
+        router: Router,
+        executor: Executor,
+        *,
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+    ) -> None:
+        self._router = router
+        self._executor = executor
+        self._now = now
+        self._clock = clock
+        self._courtesy = Courtesy(_YIELD_SECONDS)
+
+    async def __call__(self, name: str) -> float | None:
+        world = self._router.world
+        group = world.groups.get(name)
+        if group is None:
+            return None
+        if self._courtesy.yields(name, busy=self._router.placing, now=self._clock()):
+            return _LOOK_AGAIN_SECONDS
+        action = plan_group(world, group, now=self._now())
+        if action is not None:
+            await self._executor.execute(action)
+            self._router.group_pace.wrote(name, self._clock())
+        return None

@@ -1,0 +1,121 @@
+"""Changes of the world become keys in the work queues; who does not lead only keeps the world current."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from controller import routes
+from controller.liveness import Liveness
+from controller.pacing import Pace, Settling
+from controller.settings import ControllerSettings
+from controller.world import World
+from shared.domain.storage_key import status_key
+from shared.domain.views import CacheView, GroupView, LeaseView, NodeView, WorkView
+from shared.kube.metrics import KubeMetrics
+from shared.kube.resource import ObjectKey
+from shared.kube.workqueue import WorkQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    nodes: WorkQueue[str]
+    caches: WorkQueue[str]
+    groups: WorkQueue[str]
+
+
+class Router:
+    """The one way into the World. For one event loop: a change is told and routed in one step."""
+
+    def __init__(
+        self, world: World, liveness: Liveness, settings: ControllerSettings, metrics: KubeMetrics
+    ) -> None:
+        self.world = world
+        self.cache_pace = Pace(settings.status_debounce_seconds)
+        self.group_pace = Pace(settings.status_debounce_seconds)
+        self._liveness = liveness
+        self._settings = settings
+        self._metrics = metrics
+        self._queues: Queues | None = None
+        self._settling = Settling(self._add_nodes, quiet=settings.settle_seconds)
+
+    def start(self) -> Queues:
+        """From now on changes are queued, beginning with everything there is."""
+        queues = Queues(
+            nodes=WorkQueue("nodes", metrics=self._metrics),
+            caches=WorkQueue("caches", metrics=self._metrics),
+            groups=WorkQueue("groups", metrics=self._metrics),
+        )
+        self._queues = queues
+        self.route(routes.everything(self.world))
+        return queues
+
+    def stop(self) -> None:
+        self._settling.stop()
+        if self._queues is not None:
+            for queue in (self._queues.nodes, self._queues.caches, self._queues.groups):
+                queue.shut_down()
+        self._queues = None
+
+    @property
+    def placing(self) -> bool:
+        """Whether work lists are still to be written; statuses are worth more after that."""
+        return self._settling.waiting or (self._queues is not None and len(self._queues.nodes) > 0)
+
+    def cache(self, key: ObjectKey, _: CacheView | None, new: CacheView | None) -> None:
+        name = status_key(key.name, key.namespace)
+        self.route(routes.cache_changed(self.world, name, new))
+        if new is None:
+            self.cache_pace.forget(name)
+
+    def group(self, key: ObjectKey, _: GroupView | None, new: GroupView | None) -> None:
+        self.route(routes.group_changed(self.world, key.name, new))
+        if new is None:
+            self.group_pace.forget(key.name)
+
+    def node(self, key: ObjectKey, old: NodeView | None, new: NodeView | None) -> None:
+        self._liveness.node_changed(key.name, old, new)
+        self.route(routes.node_changed(self.world, key.name, new))
+
+    def work(self, key: ObjectKey, _: WorkView | None, new: WorkView | None) -> None:
+        self.route(routes.work_changed(self.world, key.name, new))
+
+    def lease(self, key: ObjectKey, old: LeaseView | None, new: LeaseView | None) -> None:
+        if self._liveness.lease_changed(key.name, old, new) and key.name in self.world.silent:
+            self.listen()
+
+    def listen(self) -> None:
+        """Look again who lives."""
+        world, settings = self.world, self._settings
+        silent = self._liveness.silent(
+            world.nodes, world.works, seconds=settings.agent_silence_seconds
+        )
+        abandoned = self._liveness.silent(
+            world.nodes, world.works, seconds=settings.deletion_silence_seconds
+        )
+        self.route(routes.liveness_changed(world, silent, abandoned))
+
+    def route(self, dirty: routes.Dirty) -> None:
+        queues = self._queues
+        if queues is None:
+            return
+        self._add_nodes(dirty.nodes)
+        self._settling.add(dirty.settling)
+        now, nodes = asyncio.get_running_loop().time(), len(self.world.nodes)
+        for name in dirty.groups & self.world.groups.keys():
+            wait = self.group_pace.wait(name, nodes=nodes, progress_only=False, now=now)
+            queues.groups.add_after(name, wait)
+        for key in dirty.caches | dirty.progress:
+            cache = self.world.caches.get(key)
+            if cache is None:
+                continue
+            if not cache.guarded and not cache.deleting:
+                queues.caches.add(key)  # nothing is placed before its finalizer is there
+                continue
+            calm = key not in dirty.caches
+            wait = self.cache_pace.wait(key, nodes=nodes, progress_only=calm, now=now)
+            queues.caches.add_after(key, wait)
+
+    def _add_nodes(self, names: Iterable[str]) -> None:
+        if self._queues is not None:
+            for name in names:
+                self._queues.nodes.add(name)
