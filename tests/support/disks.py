@@ -32,15 +32,15 @@ class SteppingDisk(Disk):
 
 
 def failing_disk(code: int, *, at: str, after: int = 0) -> Disk:
-    """The step named `at` fails, once it has succeeded `after` times."""
+    """The step named `at` fails once, after it has succeeded `after` times."""
     left = after
 
     def before(name: str, *_: Any) -> None:
         nonlocal left
         if name == at:
-            if left == 0:
-                raise OSError(code, os.strerror(code))
             left -= 1
+            if left == -1:
+                raise OSError(code, os.strerror(code))
 
     return SteppingDisk(before)
 
