@@ -23,6 +23,7 @@ from agent.planning.world import Limits
 from agent.policy import SourcePolicy
 from agent.recheck import recheck_credentials
 from agent.reconciler import Reconciler
+from agent.report import Reporter
 from agent.settings import AgentSettings
 from agent.shelf import Shelf
 from agent.status import StatusWriter
@@ -115,24 +116,26 @@ class Agent:
             progress_seconds=settings.progress_seconds,
             metrics=self._metrics,
         )
+        limits = Limits(
+            parallel=settings.parallel_copies,
+            check_every=timedelta(seconds=settings.check_seconds),
+            retry=retry,
+        )
+        info = AgentInfo(
+            version=installed_version(),
+            start_time=now().replace(microsecond=0),
+            host_path=settings.host_path,
+        )
         self._reconciler = Reconciler(
             node=self._node,
-            writer=self._writer,
+            reporter=Reporter(
+                writer=self._writer, limits=limits, agent=info, metrics=self._metrics
+            ),
             memory=self._memory,
-            limits=Limits(
-                parallel=settings.parallel_copies,
-                check_every=timedelta(seconds=settings.check_seconds),
-                retry=retry,
-            ),
+            limits=limits,
             progress_seconds=settings.progress_seconds,
-            agent=AgentInfo(
-                version=installed_version(),
-                start_time=now().replace(microsecond=0),
-                host_path=settings.host_path,
-            ),
             clock=now,
             blocking=self._blocking,
-            metrics=self._metrics,
         )
         self._nodes.on_change(lambda *_: self._reconciler.poke())
         self._health = HealthServer(

@@ -1,7 +1,7 @@
 """Makes the disk hold what the work list names: reads the world, decides, starts and stops tasks, reports."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,10 +10,8 @@ from typing import Any, assert_never
 import structlog
 
 from agent.blocking import Blocking
-from agent.memory import Memory, restore
-from agent.metrics import AgentMetrics
+from agent.memory import Memory
 from agent.planning.desired import Entry, Wanted, group, read_work_list
-from agent.planning.status import CopyView, Scene, build_status, still_evicting
 from agent.planning.sync import (
     Adopt,
     Cancel,
@@ -28,9 +26,9 @@ from agent.planning.sync import (
 )
 from agent.planning.world import Disk, Limits, Running, Work, World
 from agent.progress import CopyWatch
-from agent.status import StatusWriter
+from agent.report import Reporter
 from agent.work import Worker
-from shared.api.node import AgentInfo, LocalModelNode, LocalModelNodeStatus, ModelState
+from shared.api.node import LocalModelNode
 
 log = structlog.get_logger(__name__)
 
@@ -58,34 +56,27 @@ class Reconciler:
         self,
         *,
         node: Callable[[], LocalModelNode | None],
-        writer: StatusWriter,
+        reporter: Reporter,
         memory: Memory,
         limits: Limits,
         progress_seconds: float,
-        agent: AgentInfo,
         clock: Callable[[], datetime],
         blocking: Blocking,
-        metrics: AgentMetrics,
     ) -> None:
         self._node = node
-        self._writer = writer
+        self._reporter = reporter
         self._memory = memory
         self._limits = limits
         self._progress_seconds = progress_seconds
-        self._agent = agent
         self._clock = clock
         self._blocking = blocking
-        self._metrics = metrics
         self._poked = asyncio.Event()
         self._look_again = asyncio.Event()
         self._tasks: dict[str, _Task] = {}
-        self._watches: dict[str, CopyWatch] = {}
-        self._status: LocalModelNodeStatus | None = None
-        self._listed: Mapping[str, str] = {}
         self._looking_since: float | None = None
         self._ended = 0
         self._worker: Worker | None = None
-        self._problem: str | None = "the cache folder has not been opened yet"
+        self._problem: str | None = None
 
     def poke(self) -> None:
         """Something changed: look at everything again."""
@@ -107,8 +98,10 @@ class Reconciler:
     @property
     def problem(self) -> str | None:
         """Why no copy can be made; None when all is well."""
-        if self._worker is None or self._problem is not None:
+        if self._problem is not None:
             return self._problem
+        if self._worker is None:
+            return "the cache folder has not been opened yet"
         since = self._looking_since
         if since is not None:
             silent = asyncio.get_running_loop().time() - since
@@ -125,7 +118,7 @@ class Reconciler:
                 key: {"reason": failure.reason, "attempts": failure.attempts}
                 for key, failure in self._memory.failures.items()
             },
-            "status": self._status.to_wire() if self._status else None,
+            "status": self._reporter.describe(),
         }
 
     async def run(self) -> None:
@@ -147,16 +140,23 @@ class Reconciler:
         """One look at everything; seconds until the next one, if nothing pokes."""
         node = self._node()
         entries = read_work_list(node.spec.local_models) if node else ()
-        if node is not None and self._status is None:
-            self._restore(node)
+        if node is not None:
+            self._reporter.restore(node, self._memory)
         problem = self.problem
         world = self._world(node, entries)
         if node is not None and problem is None and self._worker is not None:
             for decision in sync(world, self._limits):
                 self._execute(decision, self._worker, tasks)
             world = self._world(node, entries)
-        if node is not None and (self._worker is not None or problem is not None):
-            self._report(node, entries, world, problem)
+        if node is not None and (self._worker is not None or self._problem is not None):
+            self._reporter.report(
+                node,
+                entries,
+                world,
+                {key: task.watch for key, task in self._tasks.items() if task.watch},
+                shelf=self._worker.shelf if self._worker else None,
+                problem=problem,
+            )
         return self._pause(world, problem)
 
     def _world(self, node: LocalModelNode | None, entries: Sequence[Entry]) -> World:
@@ -193,7 +193,7 @@ class Reconciler:
             case Verify(key):
                 self._start(key, Work.VERIFY, worker.verify(key), tasks)
             case Evict(key):
-                self._watches.pop(key, None)
+                self._reporter.forget(key)
                 self._start(key, Work.EVICT, worker.evict(key), tasks)
             case Cancel(key):
                 running = self._tasks[key]
@@ -210,7 +210,7 @@ class Reconciler:
     ) -> None:
         watch = CopyWatch(on_phase=self.poke, started=self._clock().replace(microsecond=0))
         if cause is not Cause.ACCESS:
-            self._watches[wanted.storage_key] = watch
+            self._reporter.follow(wanted.storage_key, watch)
         work = worker.fetch(wanted, cause, watch)
         self._start(wanted.storage_key, Work.FETCH, work, tasks, wanted, watch)
         self._look_again.set()
@@ -234,59 +234,6 @@ class Reconciler:
             self._ended += 1
             self._look_again.set()
         self.poke()
-
-    def _restore(self, node: LocalModelNode) -> None:
-        """After a restart the status in the API server says what the disk cannot."""
-        restored = restore(node.status)
-        self._memory.restore(restored.attempts)
-        self._listed = restored.listed
-        self._status = node.status
-
-    def _report(
-        self, node: LocalModelNode, entries: Sequence[Entry], world: World, problem: str | None
-    ) -> None:
-        if self._worker is not None and problem is None:
-            self._listed = still_evicting(self._listed, entries, world)
-        now = asyncio.get_running_loop().time()
-        for task in self._tasks.values():
-            if task.watch is not None:
-                task.watch.rate.add(now, task.watch.moved)
-        scene = Scene(
-            generation=node.metadata.generation,
-            entries=entries,
-            world=world,
-            limits=self._limits,
-            agent=self._agent,
-            copies={key: self._view(key, watch) for key, watch in self._watches.items()},
-            evicting=self._listed,
-            storage=self._worker.shelf.storage() if self._worker else None,
-            storage_problem=problem,
-            conditions=(self._status.conditions or ()) if self._status else (),
-        )
-        self._status = build_status(scene)
-        self._listed = {report.key: report.storage_key for report in self._status.models or ()}
-        self._count(self._status)
-        self._writer.want(self._status, node)
-
-    def _view(self, key: str, watch: CopyWatch) -> CopyView:
-        moving = key in self._tasks and self._tasks[key].watch is watch
-        return CopyView(
-            phase=watch.phase,
-            total=watch.total,
-            done=watch.done,
-            rate=watch.rate.per_second() if moving else None,
-            revision=watch.revision,
-            started=watch.started,
-        )
-
-    def _count(self, status: LocalModelNodeStatus) -> None:
-        states = [model.state for model in status.models or ()]
-        for state in ModelState:
-            self._metrics.copies.labels(state=state.value or "Evicting").set(states.count(state))
-        self._metrics.in_flight.set(sum(task.work is Work.FETCH for task in self._tasks.values()))
-        if status.storage is not None:
-            for what, value in status.storage.model_dump().items():
-                self._metrics.disk.labels(what=what.removesuffix("_bytes")).set(value)
 
     def _pause(self, world: World, problem: str | None) -> float:
         pause = _LONGEST_PAUSE

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 
 from agent.planning.desired import Entry
 from agent.planning.retry import Failure
@@ -53,14 +52,6 @@ class Scene:
     conditions: tuple[Condition, ...] = ()
 
 
-class Change(IntEnum):
-    """How much two statuses differ: not at all, only in figures that move, or in what they say."""
-
-    NONE = 0
-    PROGRESS = 1
-    STATE = 2
-
-
 def build_status(scene: Scene) -> LocalModelNodeStatus:
     """One report per entry of the work list, and one per copy that is being removed, sorted by key."""
     reports = {entry.key: _report(entry, scene) for entry in scene.entries}
@@ -108,15 +99,6 @@ def still_evicting(
     }
     unnamed = here - set(listed.values())
     return listed | {key: key for key in unnamed if key not in wanted}
-
-
-def change(old: LocalModelNodeStatus | None, new: LocalModelNodeStatus) -> Change:
-    """Free space that moved by less than a hundredth of the disk is no difference: other programs write there too."""
-    if old is None or _said(old) != _said(new):
-        return Change.STATE
-    if old.models != new.models or _disk_moved(old.storage, new.storage):
-        return Change.PROGRESS
-    return Change.NONE
 
 
 def _report(entry: Entry, scene: Scene) -> ModelReport:
@@ -232,24 +214,3 @@ def _some(paths: tuple[str, ...]) -> str:
     named = ", ".join(repr(path) for path in paths[:_NAMED_PATHS])
     more = len(paths) - _NAMED_PATHS
     return named + (f" and {more} more" if more > 0 else "")
-
-
-def _said(status: LocalModelNodeStatus) -> LocalModelNodeStatus:
-    """The status without the figures that move by themselves."""
-    quiet = {"bytes_done": None, "bytes_per_second": None}
-    return status.model_copy(
-        update={
-            "models": tuple(model.model_copy(update=quiet) for model in status.models or ()),
-            "storage": None,
-        }
-    )
-
-
-def _disk_moved(old: NodeStorage | None, new: NodeStorage | None) -> bool:
-    if old is None or new is None:
-        return old is not new
-    quiet = {"available_bytes": 0}
-    moved = abs(old.available_bytes - new.available_bytes)
-    return old.model_copy(update=quiet) != new.model_copy(update=quiet) or moved * 100 > max(
-        new.capacity_bytes, 1
-    )

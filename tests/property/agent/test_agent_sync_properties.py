@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.planning.desired import group, read_work_list
+from agent.planning.desired import Fingerprint, Wanted, group, read_work_list
 from agent.planning.status import build_status, still_evicting
 from agent.planning.sync import Adopt, Cancel, Evict, Fetch, Verify, Wait, next_due, sync
 from agent.planning.world import Disk, Limits, Published, Running, Work, World
@@ -47,13 +47,14 @@ def worlds(draw: st.DrawFn) -> World:
     work_list = draw(st.none() | lines)
     desired = None if work_list is None else group(read_work_list(work_list))
     on_disk = draw(trees)
+    prints: list[Fingerprint | None] = [want.fingerprint for want in (desired or {}).values()]
     running = draw(
         st.dictionaries(
             st.sampled_from(KEYS),
             st.builds(
                 Running,
                 st.sampled_from(Work),
-                st.sampled_from([want.fingerprint for want in (desired or {}).values()] or [None]),
+                st.sampled_from(prints or [None]),
                 st.sampled_from([None, "r1", "r2"]),
                 st.booleans(),
             ),
@@ -125,7 +126,7 @@ def carried_out(world: World, limits: Limits) -> World:
     on_disk, staged, foreign = dict(disk.published), disk.staged, disk.foreign
     damaged, checked, settled = dict(disk.damaged), dict(disk.checked), dict(world.settled)
     failures = dict(world.failures)
-    ended = [
+    ended: list[tuple[str, Work, Wanted | None]] = [
         (key, task.work, (world.desired or {}).get(key)) for key, task in world.running.items()
     ]
     running.clear()
@@ -141,13 +142,13 @@ def carried_out(world: World, limits: Limits) -> World:
                 ended = [item for item in ended if item[0] != key]
             case Wait():
                 pass
-    for key, work, wanted in ended:
+    for key, work, want in ended:
         checked[key] = world.now
         if work is Work.EVICT:
             on_disk.pop(key, None)
-        elif work is Work.FETCH and wanted is not None:
+        elif work is Work.FETCH and want is not None:
             on_disk[key] = Published(
-                key, wanted.uri, wanted.revision or "r1", wanted.selections, 1, 1, NOW, "sha256"
+                key, want.uri, want.revision or "r1", want.selections, 1, 1, NOW, "sha256"
             )
         if work is not Work.VERIFY:
             staged, foreign = staged - {key}, foreign - {key}
@@ -169,11 +170,12 @@ def test_the_disk_comes_to_hold_exactly_the_work_list(world: World, limits: Limi
     if world.desired is None:
         assert sync(world, limits) == ()
         return
+    desired = world.desired
     for _ in range(40):
         world = carried_out(world, limits)
-    assert world.disk.published.keys() == world.desired.keys()
-    assert not world.disk.staged - world.desired.keys()
-    for key, wanted in world.desired.items():
+    assert world.disk.published.keys() == desired.keys()
+    assert not world.disk.staged - desired.keys()
+    for key, wanted in desired.items():
         tree = world.disk.published[key]
         assert tree.selections == wanted.selections
         assert wanted.revision in (None, tree.revision)

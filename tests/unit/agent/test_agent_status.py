@@ -3,7 +3,8 @@ from datetime import datetime
 import pytest
 
 from agent.planning.desired import Access, read_work_list
-from agent.planning.status import Change, CopyView, Scene, build_status, change, still_evicting
+from agent.planning.difference import Change, change
+from agent.planning.status import CopyView, Scene, build_status, still_evicting
 from agent.planning.world import Disk, Limits, Running, Work, World
 from shared.api.node import AgentInfo, LocalModelInfo, ModelReport, ModelState, NodeStorage
 from shared.domain.reasons import Reason
