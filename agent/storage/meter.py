@@ -38,6 +38,11 @@ class Meter:
             self._trees.pop(key, None)
             self._rest_until = 0.0
 
+    def changed(self) -> None:
+        """Something was deleted: measured again at the next question."""
+        with self._lock:
+            self._rest_until = 0.0
+
     def usage(self, published: Mapping[str, object]) -> Usage:
         """Raises `OSError`. Manifests and journals of the store itself, some kilobytes, are not counted."""
         with self._lock:

@@ -303,4 +303,7 @@ class Store:
         if self._closing.is_set():
             return
         with self._call("emptying the trash"), self._emptying:
-            trash.empty(self._disk, self._layout.trash, stopped=self._closing.is_set)
+            try:
+                trash.empty(self._disk, self._layout.trash, stopped=self._closing.is_set)
+            finally:
+                self._meter.changed()
