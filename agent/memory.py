@@ -112,16 +112,23 @@ class Memory:
         for known in (self.failures, self.granted, self.refusals, self.settled, self._attempts):
             known.pop(key, None)
 
-    def retry_now(self, chosen: Callable[[Failure], bool]) -> bool:
-        """Makes the chosen failures due; whether there were any."""
+    def space_came(self, fitting: frozenset[int]) -> None:
+        """Copies that lacked space and would have it now are due. fitting: bytes that would be admitted."""
+        self._due_now(lambda failure: failure.need in fitting)
+
+    def secrets_changed(self, mended: Failure) -> None:
+        """What this copy failed on may have been put right: it is due."""
+        self._due_now(lambda failure: failure is mended)
+
+    def _due_now(self, chosen: Callable[[Failure], bool]) -> None:
         now = self._clock()
-        found = False
-        for failures in (self.failures, *self.refusals.values()):
-            for key, failure in failures.items():
-                if failure.next_try > now and chosen(failure):
-                    failures[key] = replace(failure, next_try=now)
-                    found = True
-        return found
+        for key, failure in self.failures.items():
+            if chosen(failure):
+                self.failures[key] = replace(failure, next_try=min(failure.next_try, now))
+        for refused in self.refusals.values():
+            for access, failure in refused.items():
+                if chosen(failure):
+                    refused[access] = replace(failure, next_try=min(failure.next_try, now))
 
     def all_failures(self) -> tuple[Failure, ...]:
         refused = (failure for each in self.refusals.values() for failure in each.values())

@@ -23,7 +23,7 @@ async def recheck_credentials(
         for failure in memory.all_failures():
             if await _changed(failure, reader):
                 log.info("credentials changed", reason=failure.reason.value)
-                memory.retry_now(lambda other, mended=failure: other is mended)
+                memory.secrets_changed(failure)
                 poke()
 
 

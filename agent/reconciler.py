@@ -259,7 +259,7 @@ class Reconciler:
                 if ended != self._ended:
                     continue
                 worker.shelf.saw(look)
-                self._memory.retry_now(lambda f, fitting=look.fitting: f.need in fitting)
+                self._memory.space_came(look.fitting)
                 self.poke()
             moving = any(task.work is Work.FETCH for task in self._tasks.values())
             pause = self._progress_seconds if moving else self._limits.check_every.total_seconds()
