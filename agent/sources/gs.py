@@ -58,7 +58,9 @@ class GcsSource:
 
     async def resolve(self, *, revision: str | None = None) -> Manifest:
         """Never pinned: a prefix has no state of its own. The revision digests names, sizes and generations."""
-        return listing.manifest(self._uri.text, [file async for file in self._list()])
+        found = listing.manifest(self._uri.text, [file async for file in self._list()])
+        await self._check_readable(found.files[0])
+        return found
 
     async def sign(self, file: RemoteFile) -> SignedRequest:
         """A media URL that fails with 412 once the object has another generation."""
@@ -115,6 +117,17 @@ class GcsSource:
             if limit < _PAGE or not following or following == token:
                 return
             token = following
+
+    async def _check_readable(self, file: RemoteFile) -> None:
+        """Who may list may still not read; one object's metadata takes the same right as its content."""
+        headers, _ = await self._authorize()
+        await self._web.request(
+            "GET",
+            f"{self._fs.base}b/{quote(self._uri.bucket, safe='')}/o/{quote(file.locator, safe='')}"
+            "?fields=generation",
+            what=self._what,
+            headers=headers,
+        )
 
     def _parse(self, body: bytes) -> Mapping[str, Any]:
         try:

@@ -69,9 +69,13 @@ class HfSource:
         """Nothing to release: connections belong to the library's one client."""
 
     def _resolve(self, revision: str | None) -> Manifest:
-        commit = self._api.model_info(self._uri.repo, revision=revision).sha
+        info = self._api.model_info(self._uri.repo, revision=revision)
+        commit = info.sha
         if not commit:
             raise Retryable(Reason.SOURCE_ERROR, f"{self._what}: the Hub names no commit")
+        if info.gated:
+            # Anybody may list a gated repository; only its files are kept from strangers.
+            self._api.auth_check(self._uri.repo)
         tree = self._api.list_repo_tree(self._uri.repo, recursive=True, revision=commit)
         files = [_remote(entry, commit) for entry in tree if isinstance(entry, RepoFile)]
         return listing.manifest(self._uri.text, files, revision=commit, unpack=False)
