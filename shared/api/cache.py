@@ -23,7 +23,7 @@ Pattern = Annotated[
 Quantity = Annotated[
     int | str,
     CelRule(
-        "type(self) == int ? self >= 0 : isQuantity(self) && quantity(self).sign() >= 0",
+        "type(self) == int ? self >= 0 : isQuantity(self) && !quantity(self).isLessThan(quantity('0'))",
         "must be a quantity such as 10Gi, and not negative",
     ),
 ]

@@ -116,7 +116,7 @@ def _crd(kind: Kind) -> Schema:
                 "description": f"Version of the API: {GROUP}/{VERSION}.",
             },
             "kind": {"type": "string", "description": f"Always {name}."},
-            "metadata": {"type": "object", "description": "Standard metadata of the object."},
+            "metadata": {"type": "object"},
             "spec": properties["spec"],
             "status": properties["status"],
         },

@@ -3,24 +3,27 @@
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
+from pydantic.config import JsonDict
 
 from shared.api.cache import Quantity
 from shared.api.meta import ApiModel, Condition, KubeObject, ObjectMeta
 
 
-def _described(type: str, description: str, **more: Any) -> dict[str, Any]:
-    kept = {"x-kubernetes-preserve-unknown-fields": True} if type == "object" else {}
-    return {"type": type, "description": description, **kept, **more}
+def _described(type: str, description: str, **more: JsonDict) -> JsonDict:
+    described: JsonDict = {"type": type, "description": description}
+    if type == "object":
+        described["x-kubernetes-preserve-unknown-fields"] = True
+    return {**described, **more}
 
 
-_STRINGS = {"type": "string"}
+_STRINGS: JsonDict = {"type": "string"}
 _MODES = _described(
     "array", "How the volume may be mounted, for example ReadOnlyMany.", items=_STRINGS
 )
 _CLASS = _described("string", "Storage class; volume and claim must name the same one.")
 _FILESYSTEM = _described("string", "Filesystem, the default, or Block.")
 # Common fields are described for kubectl explain; every other field of the core type is kept as it is.
-_VOLUME = {
+_VOLUME: JsonDict = {
     "accessModes": _MODES,
     "storageClassName": _CLASS,
     "volumeMode": _FILESYSTEM,
@@ -49,7 +52,7 @@ _VOLUME = {
         },
     ),
 }
-_CLAIM = {
+_CLAIM: JsonDict = {
     "accessModes": _MODES,
     "storageClassName": _CLASS,
     "volumeMode": _FILESYSTEM,
