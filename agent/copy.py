@@ -13,7 +13,13 @@ from agent.credentials import CredentialsReader
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.manifest import ArchiveKind, Manifest, RemoteFile, weakest
 from agent.planning.desired import Access, Wanted
-from agent.planning.selection import selections_from_json, selections_to_json
+from agent.planning.selection import (
+    nothing_selected,
+    parse_uri,
+    select,
+    selections_from_json,
+    selections_to_json,
+)
 from agent.policy import SourcePolicy
 from agent.progress import CopyWatch
 from agent.sources.base import Source
@@ -23,9 +29,7 @@ from agent.storage.archive import unpack
 from agent.storage.store import Store
 from agent.storage.tree import Tree, TreeFile
 from agent.transfer.engine import Engine, FetchJob
-from shared.domain.patterns import Selections
 from shared.domain.reasons import Reason
-from shared.domain.uri import SourceUri
 
 # A source that changes again and again while it is read is being written to; later is better then.
 _MOST_CHANGES = 3
@@ -172,7 +176,7 @@ class Copier:
         watch.enter(Reason.VERIFYING)
         folder = self._models / wanted.storage_key
         files = await self._blocking.cancellable(
-            lambda cancelled: equal_files(folder, manifest.files, cancelled)
+            lambda cancelled: equal_files(folder, manifest.files, cancelled.is_set)
         )
         if files is None:
             return None
@@ -229,7 +233,7 @@ class Copier:
             )
         files = tuple(file for file in members if wanted.selections.selects(file.path))
         if not files:
-            raise _nothing_selected(len(members))
+            raise nothing_selected(len(members))
         return files
 
     async def _transfer(self, job: FetchJob, watch: CopyWatch) -> tuple[TreeFile, ...]:
@@ -253,18 +257,6 @@ class Copier:
         )
 
 
-def select(manifest: Manifest, selections: Selections) -> Manifest:
-    """The manifest with the files that somebody asked for; Stalled when there is none."""
-    files = tuple(file for file in manifest.files if selections.selects(file.path))
-    if not files:
-        raise _nothing_selected(len(manifest.files))
-    return Manifest(manifest.uri, manifest.revision, files, manifest.pinned, manifest.archive)
-
-
-def _nothing_selected(count: int) -> Stalled:
-    return Stalled(Reason.SOURCE_EMPTY, f"none of the source's {count} files matches the patterns")
-
-
 def _size(files: tuple[RemoteFile, ...]) -> int:
     """Bytes; a file whose size the source does not say counts as nothing, and runs into the disk's own limit."""
     return sum(file.size or 0 for file in files)
@@ -275,11 +267,3 @@ def _answers(tree: Tree, wanted: Wanted, manifest: Manifest) -> bool:
         tree.revision == manifest.revision
         and selections_from_json(tree.selections) == wanted.selections
     )
-
-
-def parse_uri(text: str) -> SourceUri:
-    """Stalled instead of ValueError."""
-    try:
-        return SourceUri.parse(text)
-    except ValueError as error:
-        raise Stalled(Reason.INVALID_SOURCE, f"sourceModelUri {error}") from error

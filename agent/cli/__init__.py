@@ -1,8 +1,22 @@
 """`localmodel-agent`: the program on every node, and the same engine for one person's folder."""
 
+import os
+import sys
+
 
 def main() -> None:
-    """Console entry point. The commands' own imports happen when one of them runs."""
+    """Console entry point. The commands' own imports happen when one of them runs.
+
+    Even a bug ends in a sentence; LOCALMODEL_DEBUG=1 shows where it is.
+    """
     from agent.cli.commands import app
 
-    app()
+    try:
+        app()
+    except Exception as error:
+        if os.environ.get("LOCALMODEL_DEBUG"):
+            raise
+        sys.stderr.write(
+            f"Error: unexpected {type(error).__name__}: {error} (LOCALMODEL_DEBUG=1 shows where)\n"
+        )
+        sys.exit(1)

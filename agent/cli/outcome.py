@@ -34,6 +34,11 @@ def put(text: str) -> None:
     print(text, flush=True)  # noqa: T201 — this is the command's output
 
 
+def files(count: int) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} file" if count == 1 else f"{count} files"
+
+
 def code_for(error: FetchError) -> Exit:
     match error:
         case StoreError():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.assembly import Limits, assemble, now
 from agent.blocking import Blocking
-from agent.cli.outcome import Exit, code_for, put, say
+from agent.cli.outcome import Exit, code_for, files, put, say
 from agent.cli.progress import shown
 from agent.copy import Copier, Have
 from agent.credentials import GivenCredentials
@@ -69,9 +69,8 @@ def run_pull(options: PullOptions) -> Exit:
             f"Interrupted. {human_bytes(watch.done)} are kept in {options.root}; the same command goes on from there."
         )
         return Exit.INTERRUPTED
-    files = f"{len(tree.files)} file" + ("" if len(tree.files) == 1 else "s")
     say(
-        f"{files}, {human_bytes(tree.size)} ({human_bytes(watch.moved)} transferred), "
+        f"{files(len(tree.files))}, {human_bytes(tree.size)} ({human_bytes(watch.moved)} transferred), "
         f"verified by {tree.verified_by.value}, revision {tree.revision or 'unknown'}"
     )
     put(str(options.root / "models" / wanted.storage_key))

@@ -5,10 +5,10 @@ import os
 
 import orjson
 
-from agent.cli.outcome import put, sentences
-from agent.copy import parse_uri, select
+from agent.cli.outcome import files, put, sentences
 from agent.manifest import Manifest
 from agent.planning.desired import group, read_work_list
+from agent.planning.selection import parse_uri, select
 from agent.policy import SourcePolicy
 from agent.sources.credentials import Credentials
 from agent.sources.registry import open_source
@@ -77,8 +77,7 @@ def _json(manifest: Manifest) -> str:
 
 def _text(manifest: Manifest) -> str:
     size = "unknown size" if manifest.size is None else human_bytes(manifest.size)
-    count = len(manifest.files)
-    lines = [f"revision {manifest.revision or 'unknown'}", f"{count} files, {size}"]
+    lines = [f"revision {manifest.revision or 'unknown'}", f"{files(len(manifest.files))}, {size}"]
     for file in manifest.files:
         shown = "?" if file.size is None else human_bytes(file.size)
         lines.append(f"{shown:>10}  {file.path}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from agent.cli.outcome import Exit, put, say, sentences
+from agent.cli.outcome import Exit, files, put, say, sentences
 from agent.storage import manifests
 from agent.storage.disk import open_folder
 from agent.storage.errors import translated
@@ -79,7 +79,7 @@ def run_verify(root: Path, models: tuple[str, ...]) -> Exit:
                 result = max(result, Exit.USAGE)
             elif _is_whole(root, tree):
                 size = human_bytes(tree.size)
-                put(f"{tree.storage_key}  ok  {len(tree.files)} files, {size}  {tree.uri}")
+                put(f"{tree.storage_key}  ok  {files(len(tree.files))}, {size}  {tree.uri}")
             else:
                 result = Exit.DAMAGED
     if result is Exit.DAMAGED:

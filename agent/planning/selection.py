@@ -1,8 +1,12 @@
-"""What was selected, as a published tree's manifest keeps it."""
+"""What a copy asks of its source: the URI, the files, and how a published tree's manifest keeps that."""
 
 from typing import Any
 
-from shared.domain.patterns import EVERYTHING, Selection, Selections
+from agent.errors import Stalled
+from agent.manifest import Manifest
+from shared.domain.patterns import Selection, Selections
+from shared.domain.reasons import Reason
+from shared.domain.uri import SourceUri
 
 
 def selections_to_json(selections: Selections) -> list[dict[str, Any]]:
@@ -30,4 +34,22 @@ def selections_from_json(value: Any) -> Selections:
         return Selections(())
 
 
-EVERYTHING_SELECTED = Selections((EVERYTHING,))
+def parse_uri(text: str) -> SourceUri:
+    """Stalled instead of ValueError."""
+    try:
+        return SourceUri.parse(text)
+    except ValueError as error:
+        raise Stalled(Reason.INVALID_SOURCE, f"sourceModelUri {error}") from error
+
+
+def select(manifest: Manifest, selections: Selections) -> Manifest:
+    """The manifest with the files that somebody asked for; Stalled when there is none."""
+    files = tuple(file for file in manifest.files if selections.selects(file.path))
+    if not files:
+        raise nothing_selected(len(manifest.files))
+    return Manifest(manifest.uri, manifest.revision, files, manifest.pinned, manifest.archive)
+
+
+def nothing_selected(count: int) -> Stalled:
+    """The patterns leave no file."""
+    return Stalled(Reason.SOURCE_EMPTY, f"none of the source's {count} files matches the patterns")
