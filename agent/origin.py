@@ -14,7 +14,8 @@ class SignedRequest:
     """An HTTP GET for one file's bytes; the engine adds `Range`.
 
     headers: sent to `url`'s own origin only; after a redirect to another origin those in `secret_headers` are left out.
-    expect: response headers (lower case) that must have exactly these values, or the source changed.
+    expect: response headers (lower case) that must have exactly these values, or the source changed. Each counts on the
+        first answer that carries it, redirects included: a Hub names the commit and then redirects to its CDN.
     expires_in: seconds from signing until the engine must ask again; None = never.
     tls: how this source's certificates are checked, after redirects as well.
     """
