@@ -230,3 +230,7 @@ def main() -> None:
     except ApiError as error:
         sys.exit(f"{MANAGER}: {error.message}")
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

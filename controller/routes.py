@@ -89,22 +89,29 @@ def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
     if old is not None and new is not None and old.uid == new.uid and _is_older(new, old):
         return Dirty()
     behind = world.unanswered(name)
-    sizes = {key: world.sizes.get(key) for key in new.reports} if new else {}
-    world.put_work(name, new)
     was, now = old or WorkView(name), new or WorkView(name)
+    sizes = {key: world.sizes.get(key, 0) for key in was.reports.keys() | now.reports.keys()}
+    world.put_work(name, new)
     dirty = Dirty()
     dirty.caches.update(behind - world.unanswered(name))
     if was.entries != now.entries:
-        dirty.caches.update(line.key for line in {*was.entries} ^ {*now.entries})
+        for line in {*was.entries} ^ {*now.entries}:
+            dirty.caches.add(line.key)
+            dirty.caches.update(world.sharing.get(line.storage_key, ()))
     if was.reports is not now.reports:
         _compare_reports(was, now, dirty)
     for key, size in sizes.items():
-        cache = world.caches.get(key)
-        grown = world.sizes.get(key)
-        if grown != size and cache is not None and (grown or 0) > cache.size:
+        cache, measured = world.caches.get(key), world.sizes.get(key, 0)
+        if cache is None or measured == size:
+            continue
+        dirty.caches.add(key)
+        if max(measured, cache.size) != max(size, cache.size):
             dirty.settling.update(world.expected(cache))
+            dirty.settling.update(holders(world, key))
     if _bears_on_placement(was) != _bears_on_placement(now):
         dirty.nodes.add(name)
+    if (was.storage, was.host_path) != (now.storage, now.host_path):
+        dirty.groups.update(world.groups_of.get(name, ()))
     return dirty
 
 
@@ -128,6 +135,7 @@ def liveness_changed(world: World, silent: set[str], abandoned: set[str]) -> Dir
     dirty = Dirty()
     if changed or given_up:
         dirty.caches.update(_deleting(world))
+    dirty.nodes.update(name for name in changed if name not in world.groups_of)
     for name in changed:
         dirty.caches.update(cache.key for cache in world.caches_on(name))
     return dirty

@@ -64,7 +64,9 @@ class World:
         if after:
             self.members[name] = after
         for node in before ^ after:
-            self.groups_of[node] = self.groups_of.get(node, frozenset()) ^ {name}
+            groups = self.groups_of.pop(node, frozenset()) ^ {name}
+            if groups:
+                self.groups_of[node] = groups
 
     def put_node(self, name: str, new: NodeView | None) -> None:
         if new is None:

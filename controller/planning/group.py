@@ -14,6 +14,8 @@ from shared.domain.quantity import format_quantity
 from shared.domain.reasons import Reason
 from shared.domain.views import GroupView
 
+DISK_STEP = 256 * 1024**2  # disks breathe; a status that follows every byte would never rest
+
 
 def plan_group(world: World, group: GroupView, *, now: datetime) -> ApplyGroupStatus | None:
     """The status, when it differs from what the group shows."""
@@ -57,7 +59,8 @@ def _fullest(world: World, group: GroupView, members: list[str]) -> tuple[int, i
         used = placement.used.get(group.name, 0)
         left = group.limit - used
         if work is not None and work.storage is not None:
-            left = min(left, work.storage.room - placement.total)
+            free = work.storage.room - placement.total
+            left = min(left, free - free % DISK_STEP)
         figures.append((max(left, 0), -used))
     if not figures:
         return 0, group.limit

@@ -57,7 +57,7 @@ def plan_node(world: World, name: str, kept: Container[str] = ()) -> NodePlan:
     placement = _place(world, node, work, kept)
     entries = _entries(world, work, placement)
     if not entries and name not in world.groups_of:
-        return NodePlan(_retire(node, work), placement)
+        return NodePlan(_retire(world, node, work), placement)
     if work is not None and work.owner == node.uid and _equivalent(work, entries):
         return NodePlan(None, placement)
     return NodePlan(ApplyWorkList(name, node.uid, entries), placement)
@@ -83,16 +83,17 @@ def _entries(world: World, work: WorkView | None, placement: Placement) -> tuple
     return tuple(sorted(lines, key=lambda line: line.key))
 
 
-def _retire(node: NodeView, work: WorkView | None) -> NodeAction | None:
+def _retire(world: World, node: NodeView, work: WorkView | None) -> NodeAction | None:
     """No group wants the node: empty its list, and remove it once the agent said that nothing is left.
 
-    Not earlier, because an agent without a work list keeps all it has.
+    Not earlier, because an agent without a work list keeps all it has. Where there is no agent nobody has to say it.
     """
     if work is None:
         return None
     if work.entries or work.owner != node.uid:
         return ApplyWorkList(node.name, node.uid, ())
-    if work.reports or (work.observed is not None and work.observed < work.generation):
+    seen = work.observed is not None and work.observed >= work.generation
+    if work.reports or not (seen or node.name in world.silent):
         return None
     return DeleteWorkList(
         node.name, work.uid, work.resource_version, "no group wants the node and it holds nothing"

@@ -149,13 +149,17 @@ def place(wanted: Iterable[Want], room: Room) -> Placement:
     """Depends on nothing but its arguments, in any order of `wanted`; never moves what is present."""
     ledger = _Ledger(room)
     placed: dict[str, str] = {}
-    waiting: dict[str, Waiting] = {}
+    left: list[Want] = []
     for want in sorted(wanted, key=lambda w: (not w.present, w.created, w.key)):
-        finding = None if want.present else room.closed.get(want.group) or ledger.lacks(want)
-        if finding is None:
+        if want.present or (want.group not in room.closed and ledger.lacks(want) is None):
             ledger.take(want)
             placed[want.key] = want.group
         else:
+            left.append(want)
+    waiting = {}
+    for want in left:  # told with all in place: who holds the space at last, not half-way
+        finding = room.closed.get(want.group) or ledger.lacks(want)
+        if finding is not None:
             waiting[want.key] = finding
     return Placement(placed, waiting, ledger.used, ledger.total)
 

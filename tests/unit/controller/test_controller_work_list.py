@@ -125,6 +125,18 @@ def test_a_node_that_no_group_wants_keeps_its_object_until_its_agent_says_it_is_
     assert ("work", "a") not in cluster.stored
 
 
+def test_a_node_without_agent_that_no_group_wants_loses_its_object_when_that_is_certain(
+    cluster: Cluster,
+) -> None:
+    cluster.settle()
+    cluster.put("node", node("a", pool="other"))
+    cluster.settle()
+    assert ("work", "a") in cluster.stored
+    cluster.silence("a")
+    cluster.settle()
+    assert ("work", "a") not in cluster.stored
+
+
 def test_a_deleted_node_takes_its_object_and_its_places_in_every_status_along(
     cluster: Cluster,
 ) -> None:

@@ -1,0 +1,140 @@
+import pytest
+
+from shared.api.cache import NAMESPACE_FINALIZER
+from tests.unit.controller.builders import Cluster, cache, group, node, report
+
+URI = "s3://models/m"
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """Cache m, held by the nodes a and b."""
+    made = Cluster()
+    made.put("group", group())
+    made.put("node", node("a"))
+    made.put("node", node("b"))
+    made.put("cache", cache("m"))
+    made.settle()
+    made.answer("a")
+    made.answer("b")
+    made.settle()
+    return made
+
+
+def gone(cluster: Cluster, key: str = "m") -> bool:
+    return ("cache", key) not in cluster.stored
+
+
+def test_a_cache_goes_when_every_node_confirmed(cluster: Cluster) -> None:
+    cluster.remove("cache", "m")
+    cluster.settle()
+    assert cluster.entries("a") == []
+    assert cluster.condition("m") == ("False", "Deleting")
+    assert "waiting for a, b" in cluster.message("m")["message"]
+    cluster.report("a")
+    cluster.settle()
+    assert list(cluster.status("m")["nodeStatus"]) == ["b"]
+    cluster.report("b", report("m", URI, reason="Evicting"))
+    cluster.settle()
+    assert not gone(cluster)
+    cluster.report("b")
+    cluster.settle()
+    assert gone(cluster)
+    assert cluster.announced[-1].reason == "Deleted"
+
+
+def test_an_answer_to_the_list_that_still_had_the_copy_confirms_nothing(cluster: Cluster) -> None:
+    cluster.put("cache", cache("n"))
+    cluster.settle()
+    cluster.remove("cache", "n")
+    cluster.settle()
+    cluster.report("a")
+    cluster.report("b", report("m", URI), observedGeneration=2)
+    cluster.settle()
+    assert not gone(cluster, "n")
+    cluster.report("b", report("m", URI))
+    cluster.settle()
+    assert gone(cluster, "n")
+
+
+def test_a_node_that_never_reported_has_nothing_to_confirm() -> None:
+    cluster = Cluster()
+    cluster.put("group", group())
+    cluster.put("node", node("a"))
+    cluster.put("cache", cache("n", namespace="team"))
+    cluster.settle()
+    assert cluster.stored["cache", "team/n"]["metadata"]["finalizers"] == [NAMESPACE_FINALIZER]
+    cluster.remove("cache", "team/n")
+    cluster.settle()
+    assert gone(cluster, "team/n")
+
+
+def test_nodes_that_left_the_cluster_do_not_block(cluster: Cluster) -> None:
+    cluster.remove("cache", "m")
+    cluster.settle()
+    cluster.report("a")
+    cluster.settle()
+    assert not gone(cluster)
+    cluster.remove("node", "b")
+    cluster.settle()
+    assert gone(cluster)
+
+
+def test_a_silent_agent_blocks_until_it_is_given_up_and_that_is_told(cluster: Cluster) -> None:
+    cluster.remove("cache", "m")
+    cluster.settle()
+    cluster.report("a")
+    cluster.silence("b")
+    cluster.settle()
+    assert not gone(cluster)
+    cluster.silence("b", abandoned=True)
+    cluster.settle()
+    assert gone(cluster)
+    assert cluster.announced[-1].type == "Warning"
+    assert "without an answer from b" in cluster.announced[-1].message
+    assert cluster.entries("b") == []  # so the copy goes when the agent returns
+
+
+def test_bytes_that_another_cache_shares_are_not_waited_for(cluster: Cluster) -> None:
+    cluster.put("cache", cache("same", uri=URI, created=1))
+    cluster.settle()
+    cluster.answer("a")
+    cluster.answer("b")
+    cluster.settle()
+    cluster.remove("cache", "m")
+    cluster.settle()
+    assert gone(cluster)
+    assert cluster.entries("a") == ["same"]
+
+
+@pytest.mark.parametrize("first", ["group", "node", "work"])
+def test_the_order_of_deletions_does_not_matter(cluster: Cluster, first: str) -> None:
+    cluster.remove(first, {"group": "gpu", "node": "a", "work": "a"}[first])
+    cluster.remove("cache", "m")
+    cluster.settle()
+    for name in ("a", "b"):
+        if ("work", name) in cluster.stored:
+            cluster.report(name)
+    cluster.settle()
+    assert gone(cluster)
+
+
+def test_a_deletion_that_began_while_no_controller_ran_is_finished(cluster: Cluster) -> None:
+    cluster.dirty.caches.clear()
+    cluster.remove("cache", "m")
+    cluster.restart()
+    cluster.settle()
+    assert not gone(cluster)
+    cluster.report("a")
+    cluster.report("b")
+    cluster.restart()
+    cluster.settle()
+    assert gone(cluster)
+
+
+def test_a_missing_group_never_blocks_deletion(cluster: Cluster) -> None:
+    cluster.put("cache", cache("lost", "typo"))
+    cluster.settle()
+    cluster.remove("cache", "lost")
+    cluster.settle()
+    assert gone(cluster, "lost")
