@@ -22,6 +22,8 @@ class Meter:
         self._layout = layout
         self._lock = threading.Lock()
         self._trees = dict(trees)
+        # Known from manifests alone; files may have got other names since they were written.
+        self._unseen = set(trees)
         self._retired: dict[str, Footprint] = {}
         self._moving = (Footprint(), Footprint())
         self._rest_until = 0.0
@@ -30,12 +32,14 @@ class Meter:
         """A published tree's footprint is known."""
         with self._lock:
             self._trees[key] = footprint
+            self._unseen.discard(key)
             self._rest_until = 0.0
 
     def forget(self, key: str) -> None:
         """The tree is gone, or its files got other names: measured again when somebody asks."""
         with self._lock:
             self._trees.pop(key, None)
+            self._unseen.discard(key)
             self._rest_until = 0.0
 
     def changed(self) -> None:
@@ -46,16 +50,13 @@ class Meter:
     def usage(self, published: Mapping[str, object]) -> Usage:
         """Raises `OSError`. Manifests and journals of the store itself, some kilobytes, are not counted."""
         with self._lock:
-            for key in self._trees.keys() - published.keys():
-                del self._trees[key]
-            for key in published.keys() - self._trees.keys():
-                self._trees[key] = _measured(self._layout.models, key)
             retired = {name for name in names(self._layout.retired) if _is_tree(name)}
             for name in self._retired.keys() - retired:
                 del self._retired[name]
             for name in retired - self._retired.keys():
                 self._retired[name] = _measured(self._layout.retired, name)
             staging, trash = self._measure_moving()
+            self._measure_trees(published, total([staging, trash, *self._retired.values()]))
             kept = total([*self._trees.values(), staging])
             gone = total([*self._retired.values(), trash])
         disk = os.fstatvfs(self._layout.models)
@@ -66,6 +67,18 @@ class Meter:
             reclaimable=freed_without(gone, kept),
             inodes_available=disk.f_favail,
         )
+
+    def _measure_trees(self, published: Mapping[str, object], around: Footprint) -> None:
+        """After a crash, staged or retired files may be links to files that a manifest counts as a tree's own."""
+        for key in self._trees.keys() - published.keys():
+            del self._trees[key]
+        known = total(self._trees.values()).shared
+        if around.shared.keys() - known.keys():
+            for key in self._unseen & self._trees.keys():
+                del self._trees[key]
+            self._unseen.clear()
+        for key in published.keys() - self._trees.keys():
+            self._trees[key] = _measured(self._layout.models, key)
 
     def _measure_moving(self) -> tuple[Footprint, Footprint]:
         began = time.monotonic()
