@@ -8,6 +8,7 @@ from agent.storage.errors import Cancelled
 from agent.storage.member import CHUNK, invalid, too_large
 
 _GZIP = 16 + zlib.MAX_WBITS
+_MAGIC = b"\x1f"
 
 
 class Stream(Protocol):
@@ -29,16 +30,10 @@ class Gunzip:
 
     def read(self, size: int) -> bytes:
         while True:
+            if self._between and not self._next_member():
+                return b""
             if not self._input:
                 self._input = self._packed.read(CHUNK)
-            if self._between:
-                self._input = self._input.lstrip(b"\0") or self._packed.read(CHUNK).lstrip(b"\0")
-                if not self._input:
-                    if self._packed.read(1) == b"":
-                        return b""
-                    raise invalid("garbage follows its last gzip member")
-                self._inflate = zlib.decompressobj(_GZIP)
-                self._between = False
             fed = bool(self._input)
             try:
                 data = self._inflate.decompress(self._input, size)
@@ -52,6 +47,19 @@ class Gunzip:
                 raise invalid("it is cut off: its gzip stream has no end")
             if data:
                 return data
+
+    def _next_member(self) -> bool:
+        self._input = self._input.lstrip(b"\0")
+        while not self._input:
+            more = self._packed.read(CHUNK)
+            if not more:
+                return False
+            self._input = more.lstrip(b"\0")
+        if not self._input.startswith(_MAGIC):
+            raise invalid("garbage follows its last gzip member")
+        self._inflate = zlib.decompressobj(_GZIP)
+        self._between = False
+        return True
 
 
 class Bounded:

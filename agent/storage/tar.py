@@ -1,6 +1,7 @@
 """Reading a tar stream: ustar, GNU and pax, as far as a model may need it.
 
 Python's tarfile reads extended headers of any claimed size into memory and follows chains of them by recursion; here both are bounded.
+An archive that ends between two entries without the two empty blocks is taken as whole, as GNU tar does: some writers leave them out.
 """
 
 from collections.abc import Iterator
