@@ -2,7 +2,8 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class S3Source:
         """Never pinned: S3 names no state of a prefix. The revision is the listing's digest."""
         client = await self._open()
         files = [file async for file in self._list(client)]
-        return listing.manifest(self._uri.text, await self._with_digests(client, files))
+        found = listing.manifest(self._uri.text, files)
+        return replace(found, files=await self._with_digests(client, found.files))
 
     async def sign(self, file: RemoteFile) -> SignedRequest:
         client = await self._open()
@@ -117,7 +119,9 @@ class S3Source:
                 return
             token = following
 
-    async def _with_digests(self, client: Any, files: list[RemoteFile]) -> list[RemoteFile]:
+    async def _with_digests(
+        self, client: Any, files: Sequence[RemoteFile]
+    ) -> tuple[RemoteFile, ...]:
         """The same files with the digests that HEAD tells, largest first, so that most bytes are guarded best."""
         asked = sorted(
             (file for file in files if worth_asking(file)),
@@ -148,7 +152,7 @@ class S3Source:
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         known = {task.result().path: task.result() for task in tasks}
-        return [known.get(file.path, file) for file in files]
+        return tuple(known.get(file.path, file) for file in files)
 
     async def _call(
         self, client: Any, operation: str, arguments: Mapping[str, Any], *, key: str | None = None

@@ -123,7 +123,7 @@ class S3Server(contextlib.ExitStack):
                 stop=signal.SIGKILL,
             )
         )
-        self.client = self.enter_context(contextlib.closing(_client(self.endpoint, ADMIN)))
+        self.client = self.enter_context(contextlib.closing(client(self.endpoint, ADMIN)))
         for bucket in ("models", PUBLIC_BUCKET):
             self.make_bucket(bucket)
 
@@ -147,7 +147,7 @@ def _identities() -> dict[str, Any]:
     }
 
 
-def _client(endpoint: str, keys: Keys) -> Any:
+def client(endpoint: str, keys: Keys) -> Any:
     return botocore.session.get_session().create_client(
         "s3",
         endpoint_url=endpoint,

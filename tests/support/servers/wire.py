@@ -25,13 +25,19 @@ class Listed:
 
 
 class WireStore:
-    """`with WireStore() as wire:` — S3 under `wire.url`, GCS under the same; `wire.objects` is what it lists."""
+    """`with WireStore() as wire:` — S3 under `wire.url`, GCS under the same; `wire.objects` is what it lists.
+
+    token: what Google's token service gives a service account; None = it refuses.
+    """
 
     def __init__(self, *, page: int = 1000) -> None:
         self.objects: list[Listed] = []
         self.page = page
+        self.token: str | None = "token"
+        self.token_seconds = 3600
         self._server = ThreadedApp("wire")
         routes = self._server.app.router
+        routes.add_post("/oauth/token", self._sign_in)
         routes.add_get("/storage/v1/b/{bucket}/o", self._gcs)
         routes.add_get("/storage/v1/b/{bucket}/o/{name:.+}", self._gcs_object)
         routes.add_get("/{bucket}", self._s3)
@@ -104,6 +110,17 @@ class WireStore:
 
     async def _gcs_object(self, request: web.Request) -> web.Response:
         return web.json_response(_item(self._named(request.match_info["name"])))
+
+    async def _sign_in(self, request: web.Request) -> web.Response:
+        if self.token is None:
+            return web.json_response({"error": "invalid_grant"}, status=400)
+        return web.json_response(
+            {
+                "access_token": self.token,
+                "expires_in": self.token_seconds,
+                "token_type": "Bearer",
+            }
+        )
 
     def _named(self, key: str) -> Listed:
         for one in self.objects:
