@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -20,17 +20,23 @@ from shared.domain.quantity import human_bytes
 from shared.domain.storage_key import is_storage_key, storage_key
 
 
-def published(root: Path) -> Mapping[str, Tree]:
-    """Read from the manifests, without the lock, so beside a running agent too; nothing where there is no cache."""
+@contextmanager
+def published(root: Path) -> Iterator[Mapping[str, Tree]]:
+    """Read from the manifests, without the lock, so beside a running agent too; nothing where there is no cache.
+
+    A tree's list of files can be read inside the block only.
+    """
     folder = root / PRIVATE / "manifests"
     trees: dict[str, Tree] = {}
-    with translated(f"reading {root}"), suppress(FileNotFoundError), descriptor(folder) as at:
-        for path in sorted(folder.iterdir()):
-            key, _, kind = path.name.partition(".")
-            if kind == "json" and is_storage_key(key):
-                with suppress(ManifestInvalid, FileNotFoundError):
-                    trees[key] = manifests.read(at, path.name).tree
-    return trees
+    with ExitStack() as opened:
+        with translated(f"reading {root}"), suppress(FileNotFoundError):
+            at = opened.enter_context(descriptor(folder))
+            for path in sorted(folder.iterdir()):
+                key, _, kind = path.name.partition(".")
+                if kind == "json" and is_storage_key(key):
+                    with suppress(ManifestInvalid, FileNotFoundError):
+                        trees[key] = manifests.read(at, path.name).tree
+        yield trees
 
 
 @contextmanager
@@ -49,8 +55,8 @@ def key_of(model: str) -> str:
 
 
 def run_ls(root: Path, output: str) -> None:
-    with sentences():
-        trees = sorted(published(root).values(), key=lambda tree: tree.uri)
+    with sentences(), published(root) as found:
+        trees = sorted(found.values(), key=lambda tree: tree.uri)
     if output == "name":
         for tree in trees:
             put(str(root / "models" / tree.storage_key))
@@ -69,8 +75,7 @@ def run_ls(root: Path, output: str) -> None:
 def run_verify(root: Path, models: tuple[str, ...]) -> Exit:
     """Every byte is read; stops only for trouble with the disk itself."""
     result = Exit.OK
-    with sentences():
-        trees = published(root)
+    with sentences(), published(root) as trees:
         chosen = models or tuple(sorted(trees))
         for model in chosen:
             tree = trees.get(key_of(model))

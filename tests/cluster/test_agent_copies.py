@@ -1,0 +1,309 @@
+"""One agent with its own token on a real API server; an admin writes its work list."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.domain.storage_key import storage_key
+from tests.cluster.worklist import WorkList, files_below, metric, model
+from tests.support.controlplane import ControlPlane
+from tests.support.processes import wait_until
+from tests.support.programs import AGENTS_NAMESPACE, Agent
+from tests.support.servers.web import WebServer
+
+MIB = 1 << 20
+SMALL = random.Random(1).randbytes(300_000)
+LARGE = random.Random(7).randbytes(24 * MIB)
+TRANSFERRED = "localmodel_agent_transferred_bytes_total"
+
+StartAgent = Callable[..., tuple[Agent, WorkList]]
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[WebServer]:
+    with WebServer() as server:
+        server.put("small.bin", SMALL)
+        server.put("large.bin", LARGE)
+        yield server
+
+
+@pytest.fixture
+def start_agent(control_plane: ControlPlane, folder: Path) -> Iterator[StartAgent]:
+    """Starts an agent on a node of its own, with an empty work list."""
+    with ExitStack() as stack:
+
+        def start(node: str, **settings: Any) -> tuple[Agent, WorkList]:
+            control_plane.add_node(node)
+            stack.callback(control_plane.remove_node, node)
+            work = WorkList(control_plane, node)
+            agent = Agent(control_plane, folder, node=node, settings=settings)
+            stack.callback(agent.kill)
+            agent.start_ready()
+            return agent, work
+
+        yield start
+
+
+def moved(agent: Agent) -> float:
+    return metric(agent.get("/metrics")[1], TRANSFERRED)
+
+
+def test_a_model_comes_to_the_disk_and_the_status_tells_how(
+    start_agent: StartAgent, web: WebServer, control_plane: ControlPlane
+) -> None:
+    agent, work = start_agent("copies-flow", max_bytes_per_second=12 * MIB)
+    uri = f"{web.url}/large.bin"
+    generation = work.set(model("llama", uri))
+    moving = work.wait_report("llama", state="ModelDownloading", reason="Downloading")
+    assert moving["storageKey"] == storage_key(uri)
+    assert moving["attempts"] == 1
+    done = work.wait_downloaded("llama")
+    assert done["bytesTotal"] == done["bytesDone"] == len(LARGE)
+    assert done["revision"]
+    assert done["verifiedBy"]
+    assert done["completionTime"] >= done["startTime"]
+    status = work.status()
+    assert status["observedGeneration"] == generation
+    assert status["modelStatus"] == {"llama": "ModelDownloaded"}
+    assert status["agent"]["hostPath"] == "/models"
+    assert status["storage"]["usedBytes"] >= len(LARGE)
+    (condition,) = status["conditions"]
+    assert (condition["type"], condition["status"]) == ("StorageReady", "True")
+    assert files_below(agent.models / storage_key(uri)) == {"large.bin": LARGE}
+    lease = control_plane.get("lease", "copies-flow", namespace=AGENTS_NAMESPACE)
+    assert lease is not None
+    assert lease["spec"]["renewTime"]
+
+
+def test_progress_is_shown_while_it_moves(start_agent: StartAgent, web: WebServer) -> None:
+    _, work = start_agent("copies-progress", max_bytes_per_second=6 * MIB)
+    work.set(model("llama", f"{web.url}/large.bin"))
+
+    def moves(status: dict[str, Any]) -> bool:
+        (report,) = status.get("models") or [{}]
+        return 0 < report.get("bytesDone", 0) < len(LARGE) and report.get("bytesPerSecond", 0) > 0
+
+    work.wait(moves, "bytes and a rate")
+    work.wait_downloaded("llama")
+
+
+def test_nothing_is_written_while_nothing_changes(
+    start_agent: StartAgent, web: WebServer, control_plane: ControlPlane
+) -> None:
+    agent, work = start_agent("copies-quiet")
+    work.set(model("llama", f"{web.url}/small.bin"))
+    work.wait_downloaded("llama")
+    before = metric(agent.get("/metrics")[1], "localmodel_agent_status_writes_total")
+    version = work.read()["metadata"]["resourceVersion"]
+    # Five looks at the disk and one renewal of the Lease pass meanwhile.
+    time.sleep(5)
+    assert work.read()["metadata"]["resourceVersion"] == version
+    assert metric(agent.get("/metrics")[1], "localmodel_agent_status_writes_total") == before
+
+
+def test_a_copy_that_is_no_longer_listed_goes_and_its_absence_is_confirmed(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    agent, work = start_agent("copies-gone")
+    gone, kept = f"{web.url}/small.bin", f"{web.url}/large.bin"
+    work.set(model("gone", gone), model("kept", kept), model("other", gone, namespace="team"))
+    for key in ("gone", "kept", "team/other"):
+        work.wait_downloaded(key)
+    generation = work.set(model("kept", kept), model("other", gone, namespace="team"))
+    status = work.wait(
+        lambda s: s.get("observedGeneration") == generation and "gone" not in s["modelStatus"],
+        "confirmation",
+    )
+    assert status["modelStatus"] == {
+        "kept": "ModelDownloaded",
+        "team/other": "ModelDownloaded",
+    }
+    assert (agent.models / storage_key(gone)).exists()
+    generation = work.set(model("kept", kept))
+    work.wait(
+        lambda s: (
+            s.get("observedGeneration") == generation
+            and s["modelStatus"] == {"kept": "ModelDownloaded"}
+        ),
+        "confirmation",
+    )
+    assert not (agent.models / storage_key(gone)).exists()
+    assert (agent.models / storage_key(kept)).exists()
+
+
+def test_a_copy_that_is_withdrawn_half_way_leaves_nothing(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    agent, work = start_agent("copies-withdrawn", max_bytes_per_second=4 * MIB)
+    work.set(model("llama", f"{web.url}/large.bin"))
+    work.wait_report("llama", reason="Downloading")
+    generation = work.set()
+    work.wait(
+        lambda s: s.get("observedGeneration") == generation and s["modelStatus"] == {},
+        "an empty status",
+    )
+    assert files_below(agent.models) == {}
+    assert files_below(agent.root / ".localmodel" / "staging") == {}
+
+
+def test_without_a_work_list_everything_stays(start_agent: StartAgent, web: WebServer) -> None:
+    agent, work = start_agent("copies-unknown")
+    uri = f"{web.url}/small.bin"
+    work.set(model("llama", uri))
+    work.wait_downloaded("llama")
+    work.delete()
+    # Long enough for several passes and looks at the disk.
+    time.sleep(3)
+    assert files_below(agent.models / storage_key(uri)) == {"small.bin": SMALL}
+    before = moved(agent)
+    work.set(model("llama", uri))
+    work.wait_downloaded("llama")
+    assert moved(agent) == before
+
+
+def test_after_kill_9_the_next_agent_goes_on_from_the_journal(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    agent, work = start_agent("copies-killed", max_bytes_per_second=8 * MIB, part_size_mib=1)
+    uri = f"{web.url}/large.bin"
+    work.set(model("llama", uri))
+    work.wait(
+        lambda s: (s.get("models") or [{}])[0].get("bytesDone", 0) > len(LARGE) // 2,
+        "half of the model",
+    )
+    agent.kill()
+    assert not (agent.models / storage_key(uri)).exists()
+    agent.start_ready()
+    work.wait_downloaded("llama")
+    assert files_below(agent.models / storage_key(uri)) == {"large.bin": LARGE}
+    assert moved(agent) < len(LARGE) * 0.75
+
+
+def test_what_is_deleted_or_changed_by_hand_is_repaired(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    agent, work = start_agent("copies-repaired")
+    uri = f"{web.url}/small.bin"
+    work.set(model("llama", uri))
+    work.wait_downloaded("llama")
+    file = agent.models / storage_key(uri) / "small.bin"
+    for damage in (file.unlink, lambda: file.write_bytes(b"changed"), lambda: emptied(file.parent)):
+        damage()
+        wait_until(
+            lambda: file.exists() and file.read_bytes() == SMALL, seconds=20, what="the repair"
+        )
+        work.wait_downloaded("llama")
+
+
+def emptied(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def test_a_restart_shows_what_is_there_at_once_and_fetches_nothing(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    agent, work = start_agent("copies-restarted")
+    uri = f"{web.url}/small.bin"
+    work.set(model("llama", uri))
+    before = work.wait_downloaded("llama")
+    assert agent.stop() == 0
+    requests = len(web.requests())
+    agent.start_ready()
+    wait_until(lambda: agent.state()["reconciler"]["status"] is not None, seconds=10, what="status")
+    after = work.wait_downloaded("llama")
+    assert after["completionTime"] == before["completionTime"]
+    assert len(web.requests()) == requests
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "reason"),
+    [
+        ("missing", {"uri": "/absent.bin"}, "SourceNotFound"),
+        ("scheme", {"uri": "ftp://host/model"}, "UnsupportedScheme"),
+        ("forbidden", {"uri": "/forbidden/x.bin"}, "AccessDenied"),
+        ("folder", {"uri": "file:///etc", "namespace": "team"}, "SourceNotAllowed"),
+    ],
+)
+def test_what_cannot_work_is_stalled_with_its_reason_and_a_time(
+    start_agent: StartAgent, web: WebServer, name: str, entry: dict[str, Any], reason: str
+) -> None:
+    agent, work = start_agent(f"copies-stalled-{name}")
+    uri = entry.pop("uri")
+    work.set(model("llama", web.url + uri if uri.startswith("/") else uri, **entry))
+    key = "team/llama" if "namespace" in entry else "llama"
+    found = work.wait_report(key, state="ModelDownloadError", reason=reason)
+    assert found["message"]
+    assert found["nextRetryTime"]
+    assert found["attempts"] == 1
+    assert files_below(agent.models) == {}
+
+
+def test_a_stalled_copy_is_tried_at_once_when_somebody_asks(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    _, work = start_agent("copies-asked")
+    entry = model("llama", f"{web.url}/late.bin")
+    work.set(entry)
+    work.wait_report("llama", reason="SourceNotFound")
+    web.put("late.bin", SMALL)
+    work.set({**entry, "retry": "now"})
+    work.wait_downloaded("llama")
+
+
+def test_a_source_that_is_away_is_tried_again_until_it_is_back(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    _, work = start_agent("copies-away", retry_seconds=0.5)
+    work.set(model("llama", f"{web.url}/away/x.bin"))
+    work.wait(lambda s: (s.get("models") or [{}])[0].get("attempts", 0) >= 3, "a third attempt")
+    report = work.report("llama")
+    assert report["reason"] in {"SourceError", "SourceThrottled", "SourceUnreachable"}
+
+
+def test_a_model_that_does_not_fit_is_refused_before_the_first_byte(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    agent, work = start_agent("copies-full", min_free_percent=99.99)
+    work.set(model("llama", f"{web.url}/large.bin"))
+    found = work.wait_report("llama", reason="InsufficientStorage")
+    assert found["message"].startswith("needs 24.0 MiB, 0 B can be used")
+    assert moved(agent) == 0
+
+
+def test_caches_of_one_uri_share_a_folder_that_holds_what_all_of_them_select(
+    start_agent: StartAgent, folder: Path
+) -> None:
+    source = folder / "source"
+    source.mkdir()
+    for name in ("a.json", "b.bin", "c.txt"):
+        (source / name).write_bytes(name.encode())
+    agent, work = start_agent("copies-shared")
+    uri = f"file://{source}"
+    tree = agent.models / storage_key(uri)
+    work.set(model("json", uri, allowPatterns=["*.json"]))
+    work.wait_downloaded("json")
+    assert files_below(tree).keys() == {"a.json"}
+    work.set(
+        model("json", uri, allowPatterns=["*.json"]), model("bin", uri, allowPatterns=["*.bin"])
+    )
+    wait_until(
+        lambda: files_below(tree).keys() == {"a.json", "b.bin"}, seconds=20, what="the union"
+    )
+    work.wait_downloaded("bin")
+    work.set(model("bin", uri, allowPatterns=["*.bin"]))
+    wait_until(lambda: files_below(tree).keys() == {"b.bin"}, seconds=20, what="the rest to go")
+
+
+def test_the_agent_is_ready_within_seconds_and_small_when_idle(start_agent: StartAgent) -> None:
+    agent, work = start_agent("copies-idle")
+    work.set()
+    work.wait(lambda s: s.get("modelStatus") == {}, "an empty status")
+    pages = int(Path(f"/proc/{agent.pid}/statm").read_text().split()[1])
+    assert pages * 4096 < 120 * MIB
