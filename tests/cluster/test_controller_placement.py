@@ -1,0 +1,238 @@
+"""The controller on a real control plane, with its own rights, and a fleet of simulated agents."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.scene import Scene
+from tests.support.controlplane import ControlPlane
+from tests.support.fleet import FleetThread
+from tests.support.programs import Controller
+
+
+@pytest.fixture(scope="module")
+def fleet(control_plane: ControlPlane) -> Iterator[FleetThread]:
+    with FleetThread(control_plane.admin_kubeconfig) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def controller(
+    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Controller]:
+    settings = {"agent_silence_seconds": 4, "deletion_silence_seconds": 6, "settle_seconds": 0.05}
+    made = Controller(control_plane, tmp_path_factory.mktemp("controller"), settings=settings)
+    made.start_ready()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def scene(
+    control_plane: ControlPlane, controller: Controller, fleet: FleetThread
+) -> Iterator[Scene]:
+    """A group `gpu` with the ready nodes a and b."""
+    made = Scene(control_plane)
+    made.add_group()
+    made.add_node("a")
+    made.add_node("b")
+    yield made
+    fleet.change(answers=True, evicts=True, outcomes={}, silent=set(), revision="r1")
+    made.clean()
+
+
+def test_a_cache_reaches_its_nodes_and_becomes_ready(scene: Scene) -> None:
+    scene.add_cache()
+    scene.wait(scene.ready, "cache ready")
+    assert scene.work_list("a") == ["m"]
+    assert scene.node_states() == {"a": "NodeDownloaded", "b": "NodeDownloaded"}
+    status = scene.status()
+    assert status["copies"] == {
+        "available": 2,
+        "total": 2,
+        "failed": 0,
+        "downloading": 0,
+        "pending": 0,
+    }
+    assert status["revision"] == "r1"
+    assert status["progress"]["percent"] == 100
+    group = scene.read("localmodelnodegroup", "gpu")
+    assert group is not None
+    scene.wait(
+        lambda: (scene.read("localmodelnodegroup", "gpu") or {})["status"].get("used") == "1Gi",
+        "group status",
+    )
+    scene.control_plane.kubectl(
+        "wait", "--for=condition=Ready", "--timeout=5s", "localmodelcache", scene.name("m")
+    )
+
+
+def test_a_namespace_cache_works_the_same_and_its_namespace_may_go_with_it(scene: Scene) -> None:
+    namespace = scene.name("team")
+    scene.control_plane.kubectl("create", "namespace", namespace)
+    scene.add_cache("m", namespace=namespace)
+    scene.wait(lambda: scene.ready("m", namespace=namespace), "cache ready")
+    line = scene.read("localmodelnode", "a")
+    assert line is not None
+    assert line["spec"]["localModels"][0]["namespace"] == namespace
+    scene.control_plane.kubectl("delete", "namespace", namespace, "--timeout=30s")
+    assert scene.work_list("a") == []
+
+
+def test_nodes_come_change_their_labels_and_go(scene: Scene) -> None:
+    scene.add_cache()
+    scene.wait(scene.ready, "cache ready")
+    scene.add_node("c")
+    scene.wait(lambda: "c" in scene.node_states() and scene.ready(), "new node holds the model")
+    scene.add_node("c", pool="other")
+    scene.wait(lambda: scene.work_list("c") is None, "relabelled node is cleared")
+    scene.wait(lambda: "c" not in scene.node_states(), "relabelled node leaves the status")
+    scene.add_node("c")
+    scene.wait(lambda: scene.node_states().get("c") == "NodeDownloaded", "node is back")
+    scene.delete("node", "c")
+    scene.wait(lambda: scene.work_list("c") is None, "work list of the deleted node is gone")
+    scene.wait(lambda: scene.node_states().keys() == {"a", "b"}, "status without the node")
+
+
+def test_a_node_that_is_not_ready_is_counted_and_comes_back(scene: Scene) -> None:
+    scene.control_plane.set_node_ready(scene.name("b"), False)
+    scene.add_cache()
+    scene.wait(lambda: scene.condition()["reason"] == "NodeNotReady", "not ready is told")
+    assert scene.status()["copies"]["total"] == 2
+    scene.control_plane.set_node_ready(scene.name("b"), True)
+    scene.wait(scene.ready, "cache ready")
+
+
+def test_groups_are_edited_deleted_and_come_back(scene: Scene) -> None:
+    scene.add_node("x", pool="new")
+    scene.add_cache("m", "gpu")
+    scene.wait(scene.ready, "cache ready")
+    scene.add_group("gpu", pool="new")
+    scene.wait(lambda: scene.node_states() == {"x": "NodeDownloaded"}, "group moved to x")
+    scene.wait(lambda: scene.work_list("a") is None, "a is cleared")
+    scene.delete("localmodelnodegroup", "gpu")
+    scene.wait(lambda: scene.condition()["reason"] == "NodeGroupNotFound", "missing group is named")
+    scene.add_group("gpu")
+    scene.wait(lambda: scene.node_states().keys() == {"a", "b"} and scene.ready(), "group is back")
+
+
+def test_caches_are_edited(scene: Scene) -> None:
+    scene.add_group("cpu")
+    scene.add_node("c", pool="cpu")
+    scene.add_cache("m", "gpu")
+    scene.wait(scene.ready, "cache ready")
+    scene.add_cache("m", "cpu")
+    scene.wait(lambda: scene.node_states() == {"c": "NodeDownloaded"}, "cache moved to cpu")
+    scene.wait(lambda: scene.work_list("a") == [], "a is cleared, and stays in its group")
+    scene.add_cache("m", "gpu", "cpu", allowPatterns=["*.safetensors"])
+    scene.wait(lambda: len(scene.node_states()) == 3 and scene.ready(), "cache on both groups")
+
+
+def test_what_does_not_fit_waits_and_is_placed_when_space_comes_free(scene: Scene) -> None:
+    scene.add_group("gpu", limit="10Gi")
+    scene.add_cache("first", size="8Gi")
+    scene.wait(lambda: scene.ready("first"), "first is placed")
+    scene.add_cache("second", size="4Gi")
+    scene.wait(lambda: scene.condition("second")["reason"] == "NoSpace", "no space is told")
+    message = scene.condition("second")["message"]
+    assert "needs 4.0 GiB" in message
+    assert f"{scene.name('first')} (8.0 GiB)" in message
+    assert scene.work_list("a") == ["first"]
+    scene.delete("localmodelcache", "first")
+    scene.wait(lambda: scene.ready("second"), "second is placed")
+
+
+def test_a_deleted_cache_goes_only_when_its_nodes_confirmed(
+    scene: Scene, fleet: FleetThread
+) -> None:
+    scene.add_cache()
+    scene.wait(scene.ready, "cache ready")
+    fleet.change(evicts=False)
+    scene.delete("localmodelcache", "m")
+    scene.wait(lambda: scene.condition()["reason"] == "Deleting", "deletion is told")
+    scene.wait(lambda: scene.work_list("a") == [], "work list is empty")
+    assert scene.node_states() == {"a": "NodeDownloaded", "b": "NodeDownloaded"}
+    fleet.change(evicts=True)
+    scene.wait(lambda: scene.read("localmodelcache", "m") is None, "cache is gone")
+
+
+def test_deleting_one_of_two_caches_of_a_uri_does_not_wait_for_bytes(
+    scene: Scene, fleet: FleetThread
+) -> None:
+    scene.add_cache("one", uri="hf://a/b")
+    scene.add_cache("two", uri="hf://a/b")
+    scene.wait(lambda: scene.ready("one") and scene.ready("two"), "both ready")
+    fleet.change(evicts=False)
+    scene.delete("localmodelcache", "one")
+    scene.wait(lambda: scene.read("localmodelcache", "one") is None, "cache is gone")
+    assert scene.work_list("a") == ["two"]
+
+
+def test_silent_agents_are_shown_and_do_not_block_deletion_for_ever(
+    scene: Scene, fleet: FleetThread
+) -> None:
+    scene.add_cache()
+    scene.wait(scene.ready, "cache ready")
+    fleet.change(silent={scene.name("b")})
+    scene.wait(lambda: scene.condition()["reason"] == "AgentSilent", "silence is told")
+    assert scene.node_states()["b"] == ""
+    assert scene.status()["copies"]["available"] == 1
+    scene.delete("localmodelcache", "m")
+    scene.wait(lambda: scene.read("localmodelcache", "m") is None, "cache is gone")
+    scene.wait(lambda: "CopyUnconfirmed" in scene.events("m"), "what may be left is told")
+    assert {"Available", "AgentSilent", "Deleting"} <= scene.events("m")
+
+
+def test_a_failing_copy_speaks_for_its_cache(scene: Scene, fleet: FleetThread) -> None:
+    failure = {
+        "state": "ModelDownloadError",
+        "reason": "AccessDenied",
+        "message": "s3 answered 403",
+        "bytesDone": 0,
+    }
+    fleet.change(outcomes={scene.name("m"): failure})
+    scene.add_cache()
+    scene.wait(lambda: scene.condition()["reason"] == "AccessDenied", "failure is told")
+    assert scene.condition(type="Stalled")["status"] == "True"
+    assert scene.status()["copies"]["failed"] == 2
+    fleet.change(outcomes={})
+    scene.wait(scene.ready, "cache ready")
+
+
+def test_a_work_list_edited_or_deleted_by_hand_is_mended(scene: Scene) -> None:
+    scene.add_cache()
+    scene.wait(scene.ready, "cache ready")
+    patch = json.dumps({"spec": {"localModels": []}})
+    name = scene.name("a")
+    scene.control_plane.kubectl("patch", "localmodelnode", name, "--type=merge", "-p", patch)
+    scene.wait(lambda: scene.work_list("a") == ["m"], "edited list is mended")
+    scene.control_plane.kubectl("delete", "localmodelnode", name)
+    scene.wait(lambda: scene.work_list("a") == ["m"], "deleted list is back")
+    scene.wait(scene.ready, "cache ready")
+
+
+def test_a_restart_changes_nothing_and_finishes_what_happened_meanwhile(
+    scene: Scene, controller: Controller
+) -> None:
+    scene.add_cache("stays")
+    scene.add_cache("goes")
+    scene.wait(lambda: scene.ready("stays") and scene.ready("goes"), "caches ready")
+    scene.wait(lambda: scene.work_list("b") == ["goes", "stays"], "work lists")
+
+    def versions() -> list[str]:
+        found = [scene.read("localmodelnode", n) for n in ("a", "b")]
+        found += [scene.read("localmodelcache", "stays")]
+        return [item["metadata"]["resourceVersion"] for item in found if item]
+
+    before = versions()
+    controller.stop()
+    controller.start_ready()
+    scene.wait(lambda: bool(controller.state()["leading"]), "leads again")
+    assert versions() == before
+    controller.stop()
+    scene.delete("localmodelcache", "goes")
+    scene.delete("node", "b")
+    controller.start_ready()
+    scene.wait(lambda: scene.read("localmodelcache", "goes") is None, "deleted cache is gone")
+    scene.wait(lambda: scene.node_states("stays").keys() == {"a"}, "deleted node is gone")
