@@ -79,8 +79,8 @@ class FileSource:
         )
 
     def _allowed(self, path: Path) -> Path:
-        """Where `path` really is."""
-        real = Path(os.path.realpath(path, strict=True))
+        """Where `path` really is; what is outside is refused whether it exists or not."""
+        real = Path(os.path.realpath(path))
         if not self._policy.allows_file(real):
             raise Stalled(
                 Reason.SOURCE_NOT_ALLOWED,

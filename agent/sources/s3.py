@@ -15,7 +15,7 @@ from agent.manifest import Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources import listing
-from agent.sources.addresses import GuardedResolver
+from agent.sources.addresses import GuardedResolver, check_host
 from agent.sources.credentials import S3Access, tls
 from agent.sources.s3_checksums import head_digests, worth_asking
 from agent.sources.s3_errors import translate
@@ -170,14 +170,23 @@ class S3Source:
     async def _open(self) -> Any:
         async with self._opening:
             if self._client is None:
-                if self._access.endpoint_url is not None:
-                    self._policy.check_literal(Endpoint.of(self._access.endpoint_url).host)
                 try:
                     async with asyncio.timeout(_CALL_SECONDS):
+                        await asyncio.to_thread(self._check_endpoint)
                         self._client = await self._connect()
                 except Exception as exc:
                     raise self._translated(exc) from exc
             return self._client
+
+    def _check_endpoint(self) -> None:
+        """Literal addresses never reach the resolver, and botocore would try a refused name three times."""
+        url = self._access.endpoint_url
+        if url is not None:
+            endpoint = Endpoint.of(url)
+            if self._policy.proxy(url) is None:
+                check_host(self._policy, endpoint.host, endpoint.port)
+            else:
+                self._policy.check_literal(endpoint.host)
 
     async def _connect(self) -> Any:
         access = self._access

@@ -40,6 +40,7 @@ class WireStore:
         routes.add_post("/oauth/token", self._sign_in)
         routes.add_get("/storage/v1/b/{bucket}/o", self._gcs)
         routes.add_get("/storage/v1/b/{bucket}/o/{name:.+}", self._gcs_object)
+        routes.add_get("/endless/{name}", self._endless)
         routes.add_get("/{bucket}", self._s3)
         routes.add_get("/{bucket}/{key:.*}", self._s3_object)
 
@@ -110,6 +111,16 @@ class WireStore:
 
     async def _gcs_object(self, request: web.Request) -> web.Response:
         return web.json_response(_item(self._named(request.match_info["name"])))
+
+    async def _endless(self, request: web.Request) -> web.StreamResponse:
+        """A body of three bytes whose length is not told, whatever range is asked for."""
+        answer = web.StreamResponse()
+        answer.enable_chunked_encoding()
+        await answer.prepare(request)
+        if request.method != "HEAD":
+            await answer.write(b"xyz")
+        await answer.write_eof()
+        return answer
 
     async def _sign_in(self, request: web.Request) -> web.Response:
         if self.token is None:
