@@ -157,10 +157,18 @@ def test_several_secrets_complete_each_other_and_the_first_wins() -> None:
     assert found.named
 
 
-KEYS = (
-    "type access_key_id secret_access_key endpoint_url anonymous token base64_service_account "
-    "service_account verify_ssl addressing_style"
-).split()
+KEYS = [
+    "type",
+    "access_key_id",
+    "secret_access_key",
+    "endpoint_url",
+    "anonymous",
+    "token",
+    "base64_service_account",
+    "service_account",
+    "verify_ssl",
+    "addressing_style",
+]
 TEXT = st.text(max_size=12)
 VALUES = st.one_of(TEXT, st.none(), st.booleans(), st.integers(), st.lists(TEXT, max_size=2))
 
