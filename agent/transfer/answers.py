@@ -1,0 +1,79 @@
+"""What an HTTP answer means for the bytes that were asked for. Pure."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from agent.errors import FetchError, Retryable, SourceChanged, Stalled
+from shared.domain.reasons import Reason
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+# A longer wait is the caller's business: it shows a next retry time.
+_MAX_RETRY_AFTER: Final = 24 * 3600.0
+
+
+class Refused(Exception):
+    """401, 403 and the like: a fresh signature may help. `final`: what it is when that does not help."""
+
+    def __init__(self, final: FetchError) -> None:
+        super().__init__(final.message)
+        self.final = final
+
+
+class RangesIgnored(Exception):
+    """The server sent the whole file instead of the range."""
+
+
+def check_partial(headers: Mapping[str, str], *, start: int, size: int | None, what: str) -> None:
+    """206: raises SourceChanged when the range is not the one asked for, or the file's size is another."""
+    match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
+    if match is None or int(match[1]) != start:
+        raise Retryable(Reason.SOURCE_ERROR, f"{what}: the server answers with another range")
+    if size is not None and match[3] != "*" and int(match[3]) != size:
+        raise SourceChanged(f"{what} has {match[3]} bytes now, {size} when it was listed")
+
+
+def check_whole(headers: Mapping[str, str], *, size: int | None, what: str) -> None:
+    """200: raises SourceChanged when the file's size is another."""
+    length = headers.get("content-length", "")
+    if size is not None and length.isdigit() and int(length) != size:
+        raise SourceChanged(f"{what} has {length} bytes now, {size} when it was listed")
+
+
+def check_encoding(headers: Mapping[str, str], *, what: str) -> None:
+    """The bytes must be the file's own, not a compressed form of them."""
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise Retryable(
+            Reason.SOURCE_ERROR, f"{what}: the server sends it {encoding}-encoded, unasked"
+        )
+
+
+def failure(status: int, headers: Mapping[str, str], *, what: str) -> FetchError | Refused:
+    """The error for any other status."""
+    match status:
+        case 401 | 403:
+            return Refused(
+                Stalled(Reason.ACCESS_DENIED, f"{what}: the source refuses access ({status})")
+            )
+        case 404 | 410:
+            # Links that a source signs or redirects to may run out this way too.
+            return Refused(SourceChanged(f"{what} is gone ({status})"))
+        case 412 | 416:
+            return SourceChanged(f"{what} changed ({status})")
+        case 429 | 503:
+            return Retryable(
+                Reason.SOURCE_THROTTLED,
+                f"{what}: the source asks to slow down ({status})",
+                after=retry_after(headers),
+            )
+        case _ if status >= 500 or status == 408:
+            return Retryable(Reason.SOURCE_ERROR, f"{what}: the source answers {status}")
+        case _:
+            return Stalled(Reason.SOURCE_ERROR, f"{what}: the source answers {status}")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds; None when absent, or a date: clocks differ, and our own backoff is no worse."""
+    text = headers.get("retry-after", "").strip()
+    return min(float(text), _MAX_RETRY_AFTER) if text.isdigit() else None

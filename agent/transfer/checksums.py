@@ -1,0 +1,110 @@
+"""Digests of content: incremental, combined from parts, or of a whole file."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, Protocol, assert_never
+
+from awscrt import checksums
+
+from agent.manifest import Algorithm, Digest
+
+Buffer = bytes | bytearray | memoryview
+
+_CHUNK: Final = 1 << 20
+# Hash width in hex digits, and how awscrt joins two of them.
+_CRCS: Final = {
+    Algorithm.CRC32C: (8, checksums.crc32c, checksums.combine_crc32c),
+    Algorithm.CRC32: (8, checksums.crc32, checksums.combine_crc32),
+    Algorithm.CRC64NVME: (16, checksums.crc64nvme, checksums.combine_crc64nvme),
+}
+
+
+class HashingCancelled(Exception):
+    """The caller's stop flag was seen; nothing was found out."""
+
+
+class Hasher(Protocol):
+    """What hashlib's objects do, and `Crc` too."""
+
+    def update(self, data: Buffer, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+class Crc:
+    """A running CRC; awscrt uses the processor's instructions and releases the GIL for large buffers."""
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._width, self._step, _ = _CRCS[algorithm]
+        self.value = 0
+
+    def update(self, data: Buffer, /) -> None:
+        self.value = self._step(data, self.value)
+
+    def hexdigest(self) -> str:
+        return f"{self.value:0{self._width}x}"
+
+
+def is_combinable(algorithm: Algorithm) -> bool:
+    """Whether parts may be hashed in any order and their digests joined; the others need the bytes in order."""
+    return algorithm in _CRCS
+
+
+def new_hasher(algorithm: Algorithm, size: int) -> Hasher:
+    """size: bytes that will be hashed; git puts them in front of the content."""
+    match algorithm:
+        case Algorithm.SHA256:
+            return hashlib.sha256()
+        case Algorithm.GIT_SHA1:
+            return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        case Algorithm.MD5:
+            return hashlib.md5(usedforsecurity=False)
+        case Algorithm.CRC64NVME | Algorithm.CRC32C | Algorithm.CRC32:
+            return Crc(algorithm)
+    assert_never(algorithm)
+
+
+def combine(algorithm: Algorithm, parts: Iterable[tuple[int, int]]) -> str:
+    """Digest of a whole from (crc, bytes) of its parts in order; raises KeyError unless `is_combinable`."""
+    width, _, join = _CRCS[algorithm]
+    value = 0
+    for crc, size in parts:
+        value = join(value, crc, size)
+    return f"{value:0{width}x}"
+
+
+def hash_range(
+    fd: int, start: int, end: int, hashers: Sequence[Hasher], cancelled: Callable[[], bool]
+) -> bool:
+    """Feed bytes [start, end) of a file to all hashers; False when the file ends before. Raises `HashingCancelled`."""
+    buffer = memoryview(bytearray(min(_CHUNK, max(end - start, 1))))
+    at = start
+    while at < end:
+        if cancelled():
+            raise HashingCancelled
+        count = os.preadv(fd, [buffer[: min(len(buffer), end - at)]], at)
+        if count == 0:
+            return False
+        for hasher in hashers:
+            hasher.update(buffer[:count])
+        at += count
+    return True
+
+
+def hash_file(
+    path: Path, algorithms: Sequence[Algorithm], cancelled: Callable[[], bool]
+) -> tuple[Digest, ...]:
+    """Digests of a regular file, in the order asked for; never follows a link. Raises OSError, `HashingCancelled`."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        hashers = [new_hasher(algorithm, size) for algorithm in algorithms]
+        hash_range(fd, 0, size, hashers, cancelled)
+    finally:
+        os.close(fd)
+    return tuple(
+        Digest(algorithm, hasher.hexdigest())
+        for algorithm, hasher in zip(algorithms, hashers, strict=True)
+    )

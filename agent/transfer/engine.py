@@ -1,0 +1,147 @@
+"""Fetches files: the event loop plans, signs, limits and retries; threads move the bytes."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from agent.manifest import Digest, RemoteFile, Strength
+from agent.origin import Origin
+from agent.policy import SourcePolicy
+from agent.transfer.budget import Budget, Slots, Throttle
+from agent.transfer.connection import Pool
+from agent.transfer.files import disk_errors
+from agent.transfer.journal import Journal
+from agent.transfer.progress import Progress
+from agent.transfer.receive import BUFFER_BYTES, Workshop
+from agent.transfer.run import Run
+
+T = TypeVar("T")
+
+PART_SIZE: Final = 64 << 20
+# As many as a budget may ever allow; they start when they are needed.
+_MOST_THREADS: Final = 256
+# Hashing in order keeps up with a fast disk on one core; more would take the cores from the transfers.
+_HASH_THREADS: Final = 2
+
+__all__ = ["PART_SIZE", "Budget", "Engine", "FetchJob", "FetchedFile"]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    """A file that is on disk and verified. digests: what was computed; the CRC-32C is always among them."""
+
+    path: str
+    size: int
+    digests: tuple[Digest, ...]
+    verified_by: Strength
+    validator: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchJob:
+    """Files to be fetched.
+
+    key: storage key, for fairness between jobs. origins: places that serve these files, best first. folder: the files
+    appear at folder / file.path. journal: a folder that outlives a crash, so that the next attempt resumes.
+    """
+
+    key: str
+    files: tuple[RemoteFile, ...]
+    origins: tuple[Origin, ...]
+    folder: Path
+    journal: Path
+
+
+class Engine:
+    """All fetches of a process, under one budget. For one event loop."""
+
+    def __init__(self, budget: Budget, *, policy: SourcePolicy, part_size: int = PART_SIZE) -> None:
+        self._budget = budget
+        self._part_size = part_size
+        self._slots = Slots(_places(budget))
+        self._throttle = Throttle(budget.bytes_per_second)
+        self._pool = Pool(policy)
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="transfer")
+        self._hashing = ThreadPoolExecutor(_HASH_THREADS, thread_name_prefix="hashing")
+        self._runs: dict[int, Run] = {}
+
+    async def fetch(self, job: FetchJob, progress: Progress) -> tuple[FetchedFile, ...]:
+        """Every file of the job, in its order, on disk and verified, but not yet synced.
+
+        Resumes what a former call left. Raises FetchError. Cancelled, it returns within about 2 s, and nothing writes
+        to the folder any more; the journal stays.
+        """
+        root, journal = await self._in_thread(lambda: self._open(job))
+        shop = Workshop(root, self._pool, self._throttle, journal, progress)
+        run = Run(
+            files=job.files,
+            origins=job.origins,
+            key=job.key,
+            shop=shop,
+            slots=self._slots,
+            lanes=lambda: _places(self._budget),
+            threads=self._threads,
+            hashing=self._hashing,
+            part_size=self._part_size,
+        )
+        self._runs[id(run)] = run
+        try:
+            finished = await run.run()
+        finally:
+            del self._runs[id(run)]
+        return tuple(
+            FetchedFile(
+                path=work.file.path,
+                size=work.size or 0,
+                digests=digests,
+                verified_by=work.strength,
+                validator=work.file.validator,
+            )
+            for work, digests in finished
+        )
+
+    def set_budget(self, budget: Budget) -> None:
+        """Takes effect at once for the rate, and for connections with each next part."""
+        self._budget = budget
+        self._slots.resize(_places(budget))
+        self._throttle.set_rate(budget.bytes_per_second)
+
+    def describe(self) -> dict[str, Any]:
+        """For people: the budget, and what each fetch is at."""
+        return {
+            "connections": {"used": len(self._pool), "limit": _places(self._budget)},
+            "bytes_per_second": self._budget.bytes_per_second,
+            "threads": threading.active_count(),
+            "fetches": [run.describe() for run in self._runs.values()],
+        }
+
+    async def close(self) -> None:
+        """After all fetches have ended."""
+        self._pool.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._hashing.shutdown(wait=False, cancel_futures=True)
+
+    @staticmethod
+    def _open(job: FetchJob) -> tuple[int, Journal]:
+        with disk_errors(f"staging folder of {job.key}"):
+            job.folder.mkdir(parents=True, exist_ok=True)
+            root = os.open(job.folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                return root, Journal(job.journal)
+            except OSError:
+                os.close(root)
+                raise
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._hashing, function)
+
+
+def _places(budget: Budget) -> int:
+    """Connections at a time: each holds one buffer and one open file."""
+    by_memory = budget.bytes_in_flight // BUFFER_BYTES
+    return max(1, min(budget.connections, by_memory, budget.open_files, _MOST_THREADS))

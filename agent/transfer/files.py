@@ -1,0 +1,157 @@
+"""Files that are being filled, below a folder that must never be left."""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from agent.errors import FetchError, Retryable, SourceChanged, Stalled
+from agent.transfer.checksums import Hasher
+from shared.domain.reasons import Reason
+
+_FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_FICLONE: Final = 0x40049409
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Turns an OSError of the block into a FetchError about writing `what`."""
+    try:
+        yield
+    except OSError as exc:
+        raise _translated(exc, what) from exc
+
+
+def _translated(exc: OSError, what: str) -> FetchError:
+    if exc.errno in _NO_SPACE:
+        return Stalled(Reason.INSUFFICIENT_STORAGE, f"{what}: the disk is full")
+    text = os.strerror(exc.errno) if exc.errno is not None else str(exc)
+    return Retryable(Reason.DISK_ERROR, f"{what}: {text}")
+
+
+@contextmanager
+def opened(root: int, path: str) -> Iterator[int]:
+    """A descriptor of the file below the open folder `root`; it and its folders are created as needed.
+
+    No link is followed. What stands in the way (a link, a device, a file with other names, which is somebody else's
+    content too) is unlinked, never written to. Raises OSError.
+    """
+    *folders, name = path.split("/")
+    fd = os.dup(root)
+    try:
+        for folder in folders:
+            deeper = _enter(fd, folder)
+            os.close(fd)
+            fd = deeper
+        file = _open_file(fd, name)
+    finally:
+        os.close(fd)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _enter(at: int, name: str) -> int:
+    try:
+        return os.open(name, _FOLDER, dir_fd=at)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        if exc.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        os.unlink(name, dir_fd=at)
+    # Another thread may be faster.
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o775, dir_fd=at)
+    return os.open(name, _FOLDER, dir_fd=at)
+
+
+def _open_file(at: int, name: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        fd = os.open(name, flags, 0o664, dir_fd=at)
+    except OSError as exc:
+        if exc.errno == errno.EISDIR:
+            # Left by an attempt in which the source had a folder of this name.
+            shutil.rmtree(name, dir_fd=at)
+        elif exc.errno in (errno.ELOOP, errno.ENXIO):
+            os.unlink(name, dir_fd=at)
+        else:
+            raise
+        return os.open(name, flags | os.O_EXCL, 0o664, dir_fd=at)
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+        return fd
+    os.close(fd)
+    os.unlink(name, dir_fd=at)
+    return os.open(name, flags | os.O_EXCL, 0o664, dir_fd=at)
+
+
+def reserve(fd: int, size: int) -> None:
+    """Give the file its size and its blocks, so that a full disk shows before the first byte. Raises OSError."""
+    if os.fstat(fd).st_size != size:
+        os.ftruncate(fd, size)
+    if size and _libc.fallocate(fd, 0, 0, size) != 0:
+        code = ctypes.get_errno()
+        if code not in _UNSUPPORTED:
+            raise OSError(code, os.strerror(code))
+
+
+def write_at(fd: int, data: memoryview, offset: int) -> None:
+    """All of the data. Raises OSError."""
+    while data:
+        count = os.pwrite(fd, data, offset)
+        data = data[count:]
+        offset += count
+
+
+def start_writeback(fd: int, start: int, size: int) -> None:
+    """Ask the kernel to begin writing these bytes to the disk, so that the fsync at the end finds little left."""
+    # Advice only: where it is not supported, the fsync takes longer.
+    _libc.sync_file_range(fd, start, size, _SYNC_FILE_RANGE_WRITE)
+
+
+def clone(source: Path, fd: int) -> bool:
+    """Share the source's blocks, where the file system can; raises OSError for anything else that goes wrong."""
+    with source.open("rb") as file:
+        try:
+            fcntl.ioctl(fd, _FICLONE, file.fileno())
+        except OSError as exc:
+            if exc.errno in (*_UNSUPPORTED, errno.EXDEV, errno.ENOTTY, errno.EPERM):
+                return False
+            raise
+    return True
+
+
+def unchanged(before: os.stat_result, path: Path, *, what: str) -> None:
+    """Raises SourceChanged when a local source was written to while it was copied."""
+    try:
+        now = path.stat()
+    except FileNotFoundError as exc:
+        raise SourceChanged(f"{what} is gone") from exc
+    if (now.st_size, now.st_mtime_ns, now.st_ino) != (
+        before.st_size,
+        before.st_mtime_ns,
+        before.st_ino,
+    ):
+        raise SourceChanged(f"{what} changed while it was copied")
+
+
+def feed(hashers: Sequence[Hasher], data: memoryview) -> None:
+    for hasher in hashers:
+        hasher.update(data)

@@ -1,0 +1,146 @@
+"""Which ranges are on disk: an append-only file that survives `kill -9` and a torn last line.
+
+A line is `<CRC-32C of the rest> <JSON>`. A record is a claim, not a proof: after a crash the page cache may be lost, so
+whoever reads it must check the range's CRC against the disk before trusting it.
+"""
+
+import hashlib
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from awscrt import checksums
+
+from agent.manifest import RemoteFile
+from agent.transfer.parts import Range
+
+_NAME: Final = "parts.log"
+# Rewritten at opening when it holds so many more lines than live ones: files that changed again and again.
+_SLACK: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A range that was written, and the CRC-32C of its bytes as they were received."""
+
+    range: Range
+    crc32c: int
+
+
+def file_id(file: RemoteFile) -> str:
+    """Names a file's content as far as the source tells; any change of it makes the old ranges worthless."""
+    what = [
+        file.path,
+        file.size,
+        file.validator,
+        file.locator,
+        [[d.algorithm, d.value] for d in file.digests],
+    ]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
+
+
+class Journal:
+    """Blocking; `add` and `drop` may be called from several threads. Raises OSError."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reads what is there; a damaged line and all that follow it are cut off."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / _NAME
+        self._lock = threading.Lock()
+        self._claims: dict[str, dict[Range, Claim]] = {}
+        lines, length = self._read()
+        self._fd = self._open()
+        if self._size() > length:
+            os.ftruncate(self._fd, length)
+        if lines > _SLACK + 2 * sum(len(claims) for claims in self._claims.values()):
+            self._rewrite()
+
+    def claims(self, file: str) -> tuple[Claim, ...]:
+        """Claims of one file in offset order; of overlapping ones the earlier offset is kept."""
+        kept: list[Claim] = []
+        for claim in sorted(self._claims.get(file, {}).values(), key=lambda c: c.range):
+            if not kept or kept[-1].range.end <= claim.range.start:
+                kept.append(claim)
+        return tuple(kept)
+
+    def add(self, file: str, claim: Claim) -> None:
+        """The range's bytes have been written."""
+        record = {"file": file, "part": [claim.range.start, claim.range.end], "crc": claim.crc32c}
+        with self._lock:
+            self._claims.setdefault(file, {})[claim.range] = claim
+            self._append(record)
+
+    def drop(self, file: str) -> None:
+        """Nothing of this file is worth keeping."""
+        with self._lock:
+            if self._claims.pop(file, None) is not None:
+                self._append({"file": file, "drop": True})
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _read(self) -> tuple[int, int]:
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return 0, 0
+        lines = good = 0
+        for line in content.splitlines(keepends=True):
+            record = _parse(line)
+            if record is None:
+                break
+            self._replay(record)
+            lines += 1
+            good += len(line)
+        return lines, good
+
+    def _replay(self, record: dict[str, Any]) -> None:
+        file = record["file"]
+        if record.get("drop"):
+            self._claims.pop(file, None)
+            return
+        claim = Claim(Range(*record["part"]), record["crc"])
+        self._claims.setdefault(file, {})[claim.range] = claim
+
+    def _rewrite(self) -> None:
+        draft = self._path.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        with draft.open("xb") as output:
+            for file, claims in self._claims.items():
+                for claim in claims.values():
+                    part = [claim.range.start, claim.range.end]
+                    output.write(_line({"file": file, "part": part, "crc": claim.crc32c}))
+            output.flush()
+            os.fsync(output.fileno())
+        draft.rename(self._path)
+        os.close(self._fd)
+        self._fd = self._open()
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self._path, flags, 0o644)
+
+    def _size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def _append(self, record: dict[str, Any]) -> None:
+        # One write per line: a crash can tear only the last one.
+        os.write(self._fd, _line(record))
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    text = json.dumps(record, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (checksums.crc32c(text), text)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    if len(line) < 10 or not line.endswith(b"\n"):
+        return None
+    text = line[9:-1]
+    if line[:9] != b"%08x " % checksums.crc32c(text):
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return record

@@ -1,0 +1,160 @@
+"""What one fetch knows of each file and each range while it runs. Shared by the event loop and the threads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.manifest import Algorithm, Digest, RemoteFile, Strength
+from agent.origin import LocalPath, SignedRequest
+from agent.transfer.checksums import Crc, Hasher, is_combinable, new_hasher
+from agent.transfer.journal import file_id
+from agent.transfer.parts import Range
+
+_STRONGEST_FIRST = list(Algorithm)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A URL and the headers that may be sent to it; one value, so that no thread ever pairs them wrongly."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """Where a file's bytes are asked for: as signed, or where a redirect led. seen: expected headers, and who confirmed them."""
+
+    signed: SignedRequest
+    signed_at: float
+    place: Place
+    seen: dict[str, str] = field(default_factory=dict)
+
+    def expires(self, *, now: float) -> bool:
+        return self.signed.expires_in is not None and now - self.signed_at >= self.signed.expires_in
+
+
+@dataclass(slots=True, eq=False)
+class FileWork:
+    """One file. stated: the digest that decides, or None; index: the origin that serves it now.
+
+    ranges: whether the server keeps to ranges. restart: to be fetched anew, as soon as nobody writes to it; parts of
+    an older generation are then void. pending: parts that are not finished. hashed: bytes that `whole` has seen.
+    """
+
+    file: RemoteFile
+    stated: Digest | None = None
+    id: str = ""
+    origin: int = 0
+    route: Route | LocalPath | None = None
+    reserved: bool = False
+    ranges: bool = True
+    restart: bool = False
+    generation: int = 0
+    pending: int = 0
+    in_flight: int = 0
+    mismatches: int = 0
+    done: dict[Range, dict[Algorithm, int]] = field(default_factory=dict)
+    whole: Hasher | None = None
+    hashed: int = 0
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        self.id = file_id(self.file)
+        self.size = self.file.size
+        self.stated = min(
+            self.file.digests, key=lambda d: _STRONGEST_FIRST.index(d.algorithm), default=None
+        )
+        if self.size is None and self.stated and self.stated.algorithm is Algorithm.GIT_SHA1:
+            # git hashes the size in front of the content.
+            self.stated = None
+
+    @property
+    def crcs(self) -> list[Algorithm]:
+        """CRCs that are computed for every part: CRC-32C always, the stated one when it can be combined."""
+        wanted = {Algorithm.CRC32C}
+        if self.stated is not None and is_combinable(self.stated.algorithm):
+            wanted.add(self.stated.algorithm)
+        return sorted(wanted)
+
+    @property
+    def sequential(self) -> Algorithm | None:
+        """The stated algorithm, when it needs the file's bytes in order."""
+        if self.stated is None or is_combinable(self.stated.algorithm):
+            return None
+        return self.stated.algorithm
+
+    @property
+    def strength(self) -> Strength:
+        return Strength(self.stated.algorithm.value) if self.stated else Strength.SIZE
+
+    def reset(self) -> int:
+        """Forget all that was fetched; returns how many bytes that was."""
+        lost = sum(part.size for part in self.done)
+        self.done.clear()
+        self.whole, self.hashed, self.restart = None, 0, False
+        self.generation += 1
+        return lost
+
+
+@dataclass(slots=True, eq=False)
+class PartWork:
+    """One range of a file; `end` is None for a file of unknown size. at: bytes before it are on disk."""
+
+    of: FileWork
+    start: int
+    end: int | None
+    at: int = -1
+    crcs: dict[Algorithm, Crc] = field(default_factory=dict)
+    whole: Hasher | None = None
+    finished: bool = False
+    generation: int = 0
+
+    def __post_init__(self) -> None:
+        self.generation = self.of.generation
+        self.rewind()
+
+    @property
+    def void(self) -> bool:
+        """The file is to be fetched anew, or already is."""
+        return self.of.restart or self.generation != self.of.generation
+
+    @property
+    def is_whole_file(self) -> bool:
+        return self.start == 0 and self.end == self.of.size
+
+    def rewind(self) -> int:
+        """Begin anew; returns how many bytes are lost by it."""
+        lost = max(0, self.at - self.start)
+        self.at = self.start
+        self.crcs = {algorithm: Crc(algorithm) for algorithm in self.of.crcs}
+        sequential = self.of.sequential
+        # A file in one part is hashed as it arrives; in several, by a cursor over what is there in order.
+        self.whole = (
+            new_hasher(sequential, self.of.size or 0) if sequential and self.is_whole_file else None
+        )
+        return lost
+
+    @property
+    def hashers(self) -> list[Hasher]:
+        return [*self.crcs.values(), *((self.whole,) if self.whole else ())]
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """What one thread does at a time: a part of a large file, or a batch of small ones."""
+
+    parts: list[PartWork]
+
+    @property
+    def files(self) -> list[FileWork]:
+        return list(dict.fromkeys(part.of for part in self.parts))
+
+    @property
+    def current(self) -> FileWork:
+        """The file at which the unit stands."""
+        return next((part.of for part in self.parts if not part.finished), self.parts[-1].of)
+
+    @property
+    def moved(self) -> int:
+        """Grows whenever the unit gets on."""
+        return sum(part.at - part.start + part.finished for part in self.parts)
