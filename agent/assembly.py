@@ -13,7 +13,8 @@ from agent.policy import SourcePolicy
 from agent.shelf import staged_keys
 from agent.space import Ledger
 from agent.storage.store import Store
-from agent.transfer.engine import Budget, Engine
+from agent.transfer.budget import Budget
+from agent.transfer.engine import Engine
 from shared.domain.uri import redact
 
 # Files that the engine keeps open at once; far below the 1,024 that every process may.

@@ -1,0 +1,138 @@
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from agent.blocking import Blocking
+from agent.progress import Rate
+from agent.space import LacksSpace, Ledger, written
+from agent.storage.tree import Usage
+
+MIB = 1 << 20
+
+
+@dataclass
+class SmallDisk:
+    """A disk of 100 MiB of which 5 % stay free; retired trees hold some of it until they are given up."""
+
+    free: int = 50 * MIB
+    retired: int = 0
+    ledger: Ledger = field(init=False)
+
+    def usage(self) -> Usage:
+        return Usage(100 * MIB, self.free, 100 * MIB - self.free, self.retired, 1000)
+
+    def reclaim(self) -> None:
+        self.free += self.retired
+        self.retired = 0
+
+
+@pytest.fixture
+async def disk() -> AsyncIterator[SmallDisk]:
+    small = SmallDisk()
+    blocking = Blocking(2)
+    small.ledger = Ledger(
+        usage=small.usage,
+        reclaim=small.reclaim,
+        holders=lambda: {"s3://models/old": 40 * MIB},
+        min_free_percent=5,
+        blocking=blocking,
+    )
+    yield small
+    blocking.close()
+
+
+async def test_copies_in_flight_never_get_more_than_there_is(
+    disk: SmallDisk, tmp_path: Path
+) -> None:
+    async with disk.ledger.admit("a", 30 * MIB, tmp_path / "a"):
+        with pytest.raises(LacksSpace, match=r"30\.0 MiB are promised to copies in flight"):
+            async with disk.ledger.admit("b", 16 * MIB, tmp_path / "b"):
+                pass
+        async with disk.ledger.admit("c", 15 * MIB, tmp_path / "c"):
+            assert disk.ledger.reserved() == 45 * MIB
+    assert disk.ledger.reserved() == 0
+
+
+async def test_what_is_on_disk_already_needs_no_space_again(
+    disk: SmallDisk, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "part").write_bytes(b"x" * (20 * MIB))
+    assert written(folder) == 20 * MIB
+    async with disk.ledger.admit("a", 60 * MIB, folder):
+        assert disk.ledger.reserved() == 40 * MIB
+        (folder / "more").write_bytes(b"x" * (10 * MIB))
+        assert disk.ledger.reserved() == 30 * MIB
+
+
+async def test_links_to_published_files_are_no_new_bytes(disk: SmallDisk, tmp_path: Path) -> None:
+    (tmp_path / "published").write_bytes(b"x" * MIB)
+    (tmp_path / "staged").mkdir()
+    (tmp_path / "staged" / "file").hardlink_to(tmp_path / "published")
+    assert written(tmp_path / "staged") == 0
+
+
+async def test_replaced_trees_are_given_up_before_a_copy_is_refused(
+    disk: SmallDisk, tmp_path: Path
+) -> None:
+    disk.free, disk.retired = 10 * MIB, 20 * MIB
+    async with disk.ledger.admit("a", 25 * MIB, tmp_path / "a"):
+        assert disk.retired == 0
+
+
+async def test_a_refused_copy_fits_as_soon_as_space_is_there(
+    disk: SmallDisk, tmp_path: Path
+) -> None:
+    with pytest.raises(LacksSpace) as refused:
+        async with disk.ledger.admit("a", 60 * MIB, tmp_path / "a"):
+            pass
+    assert not disk.ledger.fits(refused.value.need)
+    disk.free = 80 * MIB
+    assert disk.ledger.fits(refused.value.need)
+
+
+async def test_an_archive_gets_what_is_left_for_its_members(
+    disk: SmallDisk, tmp_path: Path
+) -> None:
+    async with (
+        disk.ledger.admit("other", 15 * MIB, tmp_path / "other"),
+        disk.ledger.admit("zip", 10 * MIB, tmp_path / "zip"),
+    ):
+        disk.free -= 10 * MIB
+        assert await disk.ledger.widen("zip", 5 * MIB) == 5 * MIB
+        assert await disk.ledger.widen("zip", 100 * MIB) < 100 * MIB
+
+
+async def test_a_cancelled_wait_ends_only_when_its_thread_has() -> None:
+    blocking = Blocking(1)
+    entered, leave = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    ended: list[bool] = []
+
+    def work() -> None:
+        loop.call_soon_threadsafe(entered.set)
+        asyncio.run_coroutine_threadsafe(leave.wait(), loop).result()
+        ended.append(True)
+
+    task = asyncio.create_task(blocking(work))
+    await entered.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    leave.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == [True]
+    blocking.close()
+
+
+def test_a_rate_is_that_of_the_last_seconds() -> None:
+    rate = Rate()
+    assert rate.per_second() is None
+    for second in range(100):
+        rate.add(float(second), 1000 * second if second < 50 else 50_000 + 10 * second)
+    assert rate.per_second() == 10
