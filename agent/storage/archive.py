@@ -8,13 +8,10 @@ refused. A published tree so consists of plain files only: nothing in it can be 
 in the pod that mounts it, and a file that several names share takes its space once.
 """
 
-import hashlib
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-
-from awscrt import checksums
 
 from agent.manifest import Algorithm, ArchiveKind, Digest, Strength, safe_path
 from agent.storage import links, tar, trash, zip
@@ -23,9 +20,11 @@ from agent.storage.errors import translated
 from agent.storage.member import Kind, Member, invalid, shown, too_large
 from agent.storage.streams import Bounded, Gunzip
 from agent.storage.tree import TreeFile
+from agent.transfer.checksums import new_hasher
 
 # Far above any model's number of files; each costs an inode and some hundred bytes of memory.
 MAX_ENTRIES = 200_000
+_DIGESTS = (Algorithm.SHA256, Algorithm.CRC32C)
 # What a tar may hold besides content: per entry two headers and their padding, and once a few extended headers.
 _STREAM_PER_ENTRY = 4096
 _STREAM_EXTRA = 4 << 20
@@ -167,7 +166,8 @@ class _Unpacking:
             fd = self._disk.create(parent, name)
         finally:
             os.close(parent)
-        sha256, crc, size = hashlib.sha256(), 0, 0
+        hashers = [(algorithm, new_hasher(algorithm, member.size)) for algorithm in _DIGESTS]
+        size = 0
         try:
             self._disk.chmod(fd, 0o755 if member.executable else 0o644)
             for data in member.content:
@@ -175,15 +175,12 @@ class _Unpacking:
                 self._left -= len(data)
                 if self._left < 0:
                     raise self._too_many_bytes(path)
-                sha256.update(data)
-                crc = checksums.crc32c(data, crc)
+                for _, hasher in hashers:
+                    hasher.update(data)
                 self._disk.write(fd, data)
         finally:
             os.close(fd)
-        digests = (
-            Digest(Algorithm.SHA256, sha256.hexdigest()),
-            Digest(Algorithm.CRC32C, f"{crc:08x}"),
-        )
+        digests = tuple(Digest(algorithm, hasher.hexdigest()) for algorithm, hasher in hashers)
         self._files[path] = TreeFile(path, size, digests, self._validator, self._verified_by)
 
     def _link(self, path: str, target: str) -> None:

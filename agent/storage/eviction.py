@@ -85,9 +85,17 @@ def retired(layout: Layout) -> Iterator[Retired]:
 def drop_retired(layout: Layout, disk: Disk, *, now: datetime, grace: timedelta) -> None:
     """Move trees whose time is over into the trash; a tree's manifest goes after the tree."""
     for one in retired(layout):
-        if now - one.since >= grace:
+        if now - one.since >= grace and not _in_publication(layout, one.key):
             trash.discard(disk, layout.retired, one.name, layout.trash)
     for name in names(layout.retired):
-        if name.endswith(".json") and lstat(layout.retired, name.removesuffix(".json")) is None:
+        tree = name.removesuffix(".json")
+        if tree == name or lstat(layout.retired, tree) is not None:
+            continue
+        if not _in_publication(layout, name.partition(".")[0]):
             disk.unlink(layout.retired, name)
     disk.sync(layout.retired)
+
+
+def _in_publication(layout: Layout, key: str) -> bool:
+    """A publication that is not settled yet may still need what it retires."""
+    return lstat(layout.manifests, f"{key}.next") is not None

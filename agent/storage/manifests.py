@@ -3,13 +3,14 @@
 The first line alone is parsed when the store opens; the second is only checked (CRC-32) and read when somebody asks.
 """
 
-import json
 import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+import orjson
 
 from agent.errors import Retryable
 from agent.manifest import Algorithm, Digest, Strength
@@ -76,12 +77,16 @@ def read(at: int, name: str) -> Record:
     """The record, its files left on disk. Raises `OSError`, or `ManifestInvalid` when the content is not ours or damaged."""
     header, body = _split(_read_bytes(at, name))
     try:
-        fields = json.loads(header)
+        fields = orjson.loads(header)
         if fields["format"] != _FORMAT:
             raise ManifestInvalid(f"{name}: format {fields['format']!r} is not known")
         crc = fields["crc32"]
         if zlib.crc32(body) != crc:
             raise ManifestInvalid(f"{name}: the list of files is damaged")
+        if fields["storageKey"] != name.partition(".")[0]:
+            raise ManifestInvalid(f"{name}: it is another model's")
+        if any("/" in fields[folder] for folder in ("staged", "retires")):
+            raise ManifestInvalid(f"{name}: it names a folder elsewhere")
         tree = Tree(
             storage_key=fields["storageKey"],
             uri=fields["uri"],
@@ -114,7 +119,7 @@ def _load_files(at: int, name: str, crc: int) -> tuple[TreeFile, ...]:
         _, body = _split(_read_bytes(at, name))
     if zlib.crc32(body) != crc:
         raise Retryable(Reason.DISK_ERROR, f"manifest {name} changed while it was read")
-    return tuple(_file(row) for row in json.loads(body))
+    return tuple(_file(row) for row in orjson.loads(body))
 
 
 def _read_bytes(at: int, name: str) -> bytes:
@@ -146,4 +151,4 @@ def _file(row: list[Any]) -> TreeFile:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return orjson.dumps(value)

@@ -26,6 +26,7 @@ from collections.abc import Container
 from dataclasses import replace
 
 from agent.errors import Retryable
+from agent.manifest import safe_path
 from agent.storage import manifests, trash
 from agent.storage.disk import FOLDER_MODE, Disk, open_folder, own_folder
 from agent.storage.footprint import Footprint, measure
@@ -146,7 +147,7 @@ def _prepare(
     """The staged tree holds exactly the manifest's files, readable by everybody, and is durable."""
     root = open_folder(stage, staged)
     try:
-        wanted = {file.path: file for file in tree.files}
+        wanted = {safe_path(file.path): file for file in tree.files}
         entries = list(walk(root))
         _prune(disk, root, entries, wanted.keys())
         if len(wanted) >= _MANY_FILES:

@@ -5,12 +5,13 @@ file that is not wanted any more before the transfer engine sees the staged tree
 """
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from agent.manifest import Algorithm, Digest, RemoteFile
+from agent.manifest import Algorithm, Digest, RemoteFile, safe_path
 from agent.storage.disk import Disk, ensure_folder, open_folder
 from agent.storage.inspection import open_good
 from agent.storage.layout import Layout
@@ -19,6 +20,8 @@ from agent.storage.walk import lstat, open_parent, walk
 
 # Digests that name a content wherever it is found; the others only confirm that the same file did not change.
 _NAMING = frozenset({Algorithm.SHA256, Algorithm.GIT_SHA1})
+# Somebody else's file (an adopted tree, under fs.protected_hardlinks), too many names already, another mount: it is fetched then.
+_CANNOT_LINK = frozenset({errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV})
 
 
 def drop_shared(disk: Disk, into: int) -> None:
@@ -103,14 +106,21 @@ def _link(layout: Layout, disk: Disk, root: int, file: TreeFile, into: int, path
         target, new = _parent_for(layout, disk, into, path)
         try:
             draft = f".{secrets.token_hex(8)}"
-            disk.link(parent, name, target, draft)
+            try:
+                disk.link(parent, name, target, draft)
+            except OSError as exc:
+                if exc.errno in _CANNOT_LINK:
+                    return False
+                raise
             found = lstat(target, draft)
             if found is None or not os.path.samestat(found, os.fstat(source)):
                 disk.unlink(target, draft)
                 return False
             disk.rename(target, draft, target, new)
             with contextlib.suppress(FileNotFoundError):
-                disk.unlink(target, draft)
+                disk.unlink(
+                    target, draft
+                )  # a rename over another name of the same file does nothing
             return True
         finally:
             os.close(target)
@@ -120,7 +130,7 @@ def _link(layout: Layout, disk: Disk, root: int, file: TreeFile, into: int, path
 
 
 def _parent_for(layout: Layout, disk: Disk, into: int, path: str) -> tuple[int, str]:
-    *folders, name = path.split("/")
+    *folders, name = safe_path(path).split("/")
     fd = os.dup(into)
     for folder in folders:
         try:

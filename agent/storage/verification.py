@@ -1,14 +1,10 @@
 """Reading a published tree again, in full, against its digests."""
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import assert_never
-
-from awscrt import checksums
 
 from agent.manifest import Algorithm
 from agent.storage.disk import open_folder
@@ -16,8 +12,8 @@ from agent.storage.errors import Cancelled
 from agent.storage.inspection import OWN_TROUBLE
 from agent.storage.tree import Tree, TreeFile
 from agent.storage.walk import open_beneath
+from agent.transfer.checksums import HashingCancelled, hash_range, new_hasher
 
-_CHUNK = 1 << 20
 _ORDER = list(Algorithm)
 
 
@@ -73,39 +69,9 @@ def _read_again(root: int, file: TreeFile, cancelled: Callable[[], bool]) -> Tre
 
 
 def _digest(fd: int, algorithm: Algorithm, size: int, cancelled: Callable[[], bool]) -> str:
-    hashed = _hash(algorithm, size)
-    while chunk := os.read(fd, _CHUNK):
-        if cancelled():
-            raise Cancelled
-        hashed.update(chunk)
-    return hashed.hexdigest()
-
-
-class _Crc:
-    def __init__(self, step: Callable[[bytes, int], int], width: int) -> None:
-        self._step = step
-        self._width = width
-        self._value = 0
-
-    def update(self, data: bytes) -> None:
-        self._value = self._step(data, self._value)
-
-    def hexdigest(self) -> str:
-        return f"{self._value:0{self._width}x}"
-
-
-def _hash(algorithm: Algorithm, size: int) -> "hashlib._Hash | _Crc":
-    match algorithm:
-        case Algorithm.SHA256:
-            return hashlib.sha256()
-        case Algorithm.GIT_SHA1:
-            return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        case Algorithm.MD5:
-            return hashlib.md5(usedforsecurity=False)
-        case Algorithm.CRC64NVME:
-            return _Crc(checksums.crc64nvme, 16)
-        case Algorithm.CRC32C:
-            return _Crc(checksums.crc32c, 8)
-        case Algorithm.CRC32:
-            return _Crc(checksums.crc32, 8)
-    assert_never(algorithm)
+    hasher = new_hasher(algorithm, size)
+    try:
+        hash_range(fd, 0, size, (hasher,), cancelled)
+    except HashingCancelled as exc:
+        raise Cancelled from exc
+    return hasher.hexdigest()

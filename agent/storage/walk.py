@@ -29,10 +29,12 @@ class Entry:
 
 
 def open_beneath(at: int, path: str, flags: int) -> int:
-    """Open `path` below a folder; a link on the way or at the end is ENOTDIR or ELOOP. "" is the folder itself.
+    """Open `path` below a folder; a link on the way or at the end is ENOTDIR or ELOOP, `..` is EXDEV. "" is the folder itself.
 
     Never blocks on a FIFO.
     """
+    if ".." in path.split("/"):
+        raise OSError(errno.EXDEV, "path leaves its folder")
     fd = os.dup(at)
     try:
         *folders, name = path.split("/")

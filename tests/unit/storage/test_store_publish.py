@@ -20,6 +20,7 @@ from tests.support.trees import (
     model,
     publish,
     read_files,
+    remote_file,
     tree_file,
     tree_of,
     write_files,
@@ -129,6 +130,18 @@ def test_a_staged_link_in_the_place_of_a_file_is_refused(store: Store, tmp_path:
     with pytest.raises(Retryable):
         store.publish(tree_of({"a": b"1"}), staging.tree)
     assert store.trees() == {}
+
+
+def test_paths_that_leave_the_tree_are_refused(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    staging = store.staging(KEY)
+    for path in ["../../../../a", "/etc/passwd", "x/../a"]:
+        with pytest.raises(Stalled, match="entry"):
+            store.publish(tree_of({path: b"1"}), staging.tree)
+        publish(store, {"a": b"1"})
+        staging = store.staging(KEY)
+        with pytest.raises(Stalled, match="entry"):
+            store.reuse(KEY, [remote_file(path, b"1")], staging.tree)
 
 
 def test_modes_let_everybody_read_and_only_the_owner_write(store: Store, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Evicting, inspecting, verifying, reusing and measuring."""
 
 import os
+import resource
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -96,21 +98,33 @@ def test_a_root_that_was_copied_to_another_disk_is_still_ours(tmp_path: Path) ->
     store.close()
 
 
-def test_trees_deeper_than_the_descriptor_and_recursion_limits_are_handled(
-    store: Store, tmp_path: Path
+@pytest.fixture
+def tight_limits() -> Iterator[int]:
+    """A depth that neither the descriptors nor the interpreter's stack would be enough for, were each level to cost one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    frames = sys.getrecursionlimit()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    sys.setrecursionlimit(240)
+    yield 250
+    sys.setrecursionlimit(frames)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_depth_costs_no_descriptors_and_no_recursion(
+    store: Store, tmp_path: Path, tight_limits: int
 ) -> None:
-    path = "/".join(["d"] * 1050 + ["file"])
-    tree = tree_of({path: b"deep"})
+    path = "/".join(["d"] * tight_limits + ["file"])
     staging = store.staging(KEY)
-    os.chdir(staging.tree)
-    for _ in range(1050):
-        Path("d").mkdir()
-        os.chdir("d")
-    Path("file").write_bytes(b"deep")
-    os.chdir("/")
-    store.publish(tree, staging.tree)
+    folder = staging.tree
+    for _ in range(tight_limits):
+        folder = folder / "d"
+        folder.mkdir()
+    (folder / "file").write_bytes(b"deep")
+    store.publish(tree_of({path: b"deep"}), staging.tree)
     assert store.inspect(KEY) == ()
     assert store.verify(KEY, cancelled=NEVER) == ()
+    staging = store.staging(KEY)
+    assert len(store.reuse(KEY, [remote_file(path, b"deep")], staging.tree)) == 1
     store.evict(KEY)
     assert strays(store, tmp_path) == []
 
