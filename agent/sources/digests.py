@@ -20,6 +20,7 @@ _BASE64 = {
     "x-amz-checksum-sha256": Algorithm.SHA256,
     "x-amz-checksum-crc64nvme": Algorithm.CRC64NVME,
     "x-amz-checksum-crc32c": Algorithm.CRC32C,
+    "x-amz-checksum-crc32": Algorithm.CRC32,
 }
 _HEX = {"x-checksum-sha256": Algorithm.SHA256, "x-checksum-md5": Algorithm.MD5}
 

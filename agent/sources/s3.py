@@ -7,26 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import AioSession
 from s3fs import S3FileSystem
 
-from agent.errors import FetchError, SourceChanged, Stalled
+from agent.errors import SourceChanged, Stalled
 from agent.manifest import Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources import listing
 from agent.sources.addresses import GuardedResolver, check_host
 from agent.sources.credentials import S3Access, tls
-from agent.sources.s3_checksums import head_digests, worth_asking
+from agent.sources.s3_checksums import CHECKSUM_MODE, object_digests
 from agent.sources.s3_errors import translate
+from agent.sources.s3_signing import Presigner
+from agent.sources.web import Web
 from agent.tls import is_pem
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri
 
 _CALL_SECONDS = 60.0
-# Presigned URLs live an hour; the engine asks again with room to spare.
-_URL_SECONDS = 3600
-_REFRESH_SECONDS = 3000.0
 # One HEAD each. A model has some hundred files; of thousands, the smallest are guarded by size and ETag alone.
 _MOST_HEADS = 1000
 _HEADS_AT_ONCE = 32
@@ -41,8 +41,9 @@ class S3Source:
         self._policy = policy
         self._tls = tls(access)
         self._what = f"s3://{uri.bucket}/{uri.key}".rstrip("/")
+        self._web = Web(policy, self._tls)
         self._client: Any = None
-        self._anonymous = bool(access.anonymous)
+        self._presigner: Presigner
         self._opening = asyncio.Lock()
         self._bundle: Path | None = None
 
@@ -51,29 +52,21 @@ class S3Source:
         client = await self._open()
         files = [file async for file in self._list(client)]
         found = listing.manifest(self._uri.text, files)
-        return replace(found, files=await self._with_digests(client, found.files))
+        return replace(found, files=await self._with_digests(found.files))
 
     async def sign(self, file: RemoteFile) -> SignedRequest:
-        client = await self._open()
-        try:
-            async with asyncio.timeout(_CALL_SECONDS):
-                url = await client.generate_presigned_url(
-                    "get_object",
-                    Params={"Bucket": self._uri.bucket, "Key": file.locator},
-                    ExpiresIn=_URL_SECONDS,
-                )
-        except Exception as exc:
-            raise self._translated(exc) from exc
+        await self._open()
         pinned = bool(file.validator)
         return SignedRequest(
-            url=url,
+            url=await self._presigned("GET", file.locator),
             headers={"If-Match": file.validator} if pinned else {},
             expect={"etag": file.validator} if pinned else {},
-            expires_in=None if self._anonymous else _REFRESH_SECONDS,
+            expires_in=self._presigner.valid_seconds,
             tls=self._tls,
         )
 
     async def close(self) -> None:
+        await self._web.close()
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -119,53 +112,51 @@ class S3Source:
                 return
             token = following
 
-    async def _with_digests(
-        self, client: Any, files: Sequence[RemoteFile]
-    ) -> tuple[RemoteFile, ...]:
+    async def _with_digests(self, files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...]:
         """The same files with the digests that HEAD tells, largest first, so that most bytes are guarded best."""
-        asked = sorted(
-            (file for file in files if worth_asking(file)),
-            key=lambda file: file.size or 0,
-            reverse=True,
-        )[:_MOST_HEADS]
+        by_size = sorted(files, key=lambda file: file.size or 0, reverse=True)
+        asked = [file for file in by_size if file.size][:_MOST_HEADS]
         gate = asyncio.Semaphore(_HEADS_AT_ONCE)
-
-        async def ask(file: RemoteFile) -> RemoteFile:
-            async with gate:
-                head = await self._call(
-                    client,
-                    "head_object",
-                    {"Bucket": self._uri.bucket, "Key": file.locator, "ChecksumMode": "ENABLED"},
-                    key=file.locator,
-                )
-            if head.get("ETag", file.validator) != file.validator:
-                raise SourceChanged(
-                    f"s3://{self._uri.bucket}/{file.locator} changed while it was listed"
-                )
-            return RemoteFile(
-                file.path, file.size, file.validator, file.locator, head_digests(head)
-            )
-
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(ask(file), name=f"head {file.path}") for file in asked]
+                tasks = [
+                    group.create_task(self._head(file, gate), name=f"head {file.path}")
+                    for file in asked
+                ]
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         known = {task.result().path: task.result() for task in tasks}
         return tuple(known.get(file.path, file) for file in files)
 
+    async def _head(self, file: RemoteFile, gate: asyncio.Semaphore) -> RemoteFile:
+        what = f"s3://{self._uri.bucket}/{file.locator}"
+        async with gate:
+            url = await self._presigned("HEAD", file.locator, headers=CHECKSUM_MODE)
+            answer = await self._web.request(
+                "HEAD", url, what=what, headers=CHECKSUM_MODE, read=False
+            )
+        if answer.headers.get("ETag", file.validator) != file.validator:
+            raise SourceChanged(f"{what} changed while it was listed")
+        return replace(file, digests=object_digests(answer.headers))
+
+    async def _presigned(
+        self, method: str, key: str, *, headers: Mapping[str, str] | None = None
+    ) -> str:
+        try:
+            async with asyncio.timeout(_CALL_SECONDS):
+                return await self._presigner.url(method, key, headers=headers)
+        except Exception as exc:
+            raise translate(exc, self._what) from exc
+
     async def _call(
-        self, client: Any, operation: str, arguments: Mapping[str, Any], *, key: str | None = None
+        self, client: Any, operation: str, arguments: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         try:
             async with asyncio.timeout(_CALL_SECONDS):
                 answer: Mapping[str, Any] = await getattr(client, operation)(**arguments)
                 return answer
         except Exception as exc:
-            raise self._translated(exc, key) from exc
-
-    def _translated(self, exc: Exception, key: str | None = None) -> FetchError:
-        return translate(exc, self._what if key is None else f"s3://{self._uri.bucket}/{key}")
+            raise translate(exc, self._what) from exc
 
     async def _open(self) -> Any:
         async with self._opening:
@@ -175,7 +166,7 @@ class S3Source:
                         await asyncio.to_thread(self._check_endpoint)
                         self._client = await self._connect()
                 except Exception as exc:
-                    raise self._translated(exc) from exc
+                    raise translate(exc, self._what) from exc
             return self._client
 
     def _check_endpoint(self) -> None:
@@ -191,14 +182,19 @@ class S3Source:
     async def _connect(self) -> Any:
         access = self._access
         session = AioSession()
-        if not access.secret and not self._anonymous:
-            self._anonymous = await session.get_credentials() is None
+        credentials: Any = None
+        if access.secret:
+            credentials = AioCredentials(
+                access.access_key_id, access.secret_access_key, access.session_token
+            )
+        elif not access.anonymous:
+            credentials = await session.get_credentials()
         fs = S3FileSystem(
             asynchronous=True,
             skip_instance_cache=True,
             use_listings_cache=False,
             session=session,
-            anon=self._anonymous,
+            anon=credentials is None,
             key=access.access_key_id,
             secret=access.secret_access_key,
             token=access.session_token,
@@ -208,7 +204,9 @@ class S3Source:
             config_kwargs=self._config(),
         )
         await fs.set_session()
-        return await fs.get_s3(self._uri.bucket)
+        client = await fs.get_s3(self._uri.bucket)
+        self._presigner = await Presigner.of(client, self._uri.bucket, credentials)
+        return client
 
     def _config(self) -> dict[str, Any]:
         access = self._access

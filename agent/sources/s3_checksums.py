@@ -1,44 +1,34 @@
 """What S3 tells about an object's content: additional checksums, and when its ETag is an MD5. Pure."""
 
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
 
-from agent.manifest import Algorithm, Digest, RemoteFile
-from agent.sources.digests import from_base64, from_hex
+from agent.manifest import Algorithm, Digest
+from agent.sources.digests import from_hex, header_digests
 
-_FIELDS = (
-    ("ChecksumSHA256", Algorithm.SHA256),
-    ("ChecksumCRC64NVME", Algorithm.CRC64NVME),
-    ("ChecksumCRC32C", Algorithm.CRC32C),
-    ("ChecksumCRC32", Algorithm.CRC32),
-)
-_PLAIN_ENCRYPTION = frozenset({None, "", "AES256"})
+# Without it, S3 keeps the checksums to itself.
+CHECKSUM_MODE: Mapping[str, str] = MappingProxyType({"x-amz-checksum-mode": "ENABLED"})
+_PLAIN_ENCRYPTION = frozenset({"", "AES256"})
 
 
-def worth_asking(file: RemoteFile) -> bool:
-    """Whether a HEAD may tell a digest of it: empty files have nothing to guard."""
-    return bool(file.size)
+def object_digests(headers: Mapping[str, str]) -> tuple[Digest, ...]:
+    """Digests of the whole object from HEAD's headers, strongest first.
 
-
-def head_digests(head: Mapping[str, Any]) -> tuple[Digest, ...]:
-    """Digests of the whole object, strongest first. Checksums of parts' checksums say nothing of the whole: left out."""
-    found = []
-    if head.get("ChecksumType") != "COMPOSITE":
-        for field, algorithm in _FIELDS:
-            value = from_base64(algorithm, str(head.get(field, "")))
-            if value is not None:
-                found.append(Digest(algorithm, value))
-    md5 = _etag_md5(head)
-    if md5 is not None:
-        found.append(md5)
+    Checksums of parts' checksums say nothing of the whole and are left out.
+    """
+    found = header_digests(headers, whole=True)
+    md5 = _etag_md5(headers)
+    if md5 is None or any(digest.algorithm is Algorithm.MD5 for digest in found):
+        return found
     order = list(Algorithm)
-    return tuple(sorted(found, key=lambda digest: order.index(digest.algorithm)))
+    return tuple(sorted((*found, md5), key=lambda digest: order.index(digest.algorithm)))
 
 
-def _etag_md5(head: Mapping[str, Any]) -> Digest | None:
+def _etag_md5(headers: Mapping[str, str]) -> Digest | None:
     """The ETag is the content's MD5 when it was uploaded in one part, and not encrypted with a key of its own."""
-    plain = head.get("ServerSideEncryption") in _PLAIN_ENCRYPTION
-    if not plain or head.get("SSECustomerAlgorithm"):
+    if headers.get("x-amz-server-side-encryption", "") not in _PLAIN_ENCRYPTION:
         return None
-    value = from_hex(Algorithm.MD5, str(head.get("ETag", "")))
+    if "x-amz-server-side-encryption-customer-algorithm" in headers:
+        return None
+    value = from_hex(Algorithm.MD5, headers.get("ETag", ""))
     return None if value is None else Digest(Algorithm.MD5, value)
