@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from agent.access import CredentialsReader
 from agent.blocking import Blocking
 from agent.copy import Copier
-from agent.credentials import CredentialsReader
 from agent.planning.desired import Wanted
 from agent.policy import SourcePolicy
 from agent.shelf import staged_keys

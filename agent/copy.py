@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from agent.access import CredentialsReader
 from agent.adopt import equal_files
 from agent.blocking import Blocking
-from agent.credentials import CredentialsReader
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.manifest import ArchiveKind, Manifest, RemoteFile, weakest
 from agent.planning.desired import Access, Wanted

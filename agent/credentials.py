@@ -5,9 +5,9 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from agent.access import Reading
 from agent.errors import FetchError, Retryable, Stalled
 from agent.planning.desired import Access
 from agent.planning.retry import SecretVersions
@@ -23,42 +23,6 @@ STORAGE_CONFIG = "storage-config"
 _READ_SECONDS = 30.0
 # An account that names more secrets than this is a mistake; each one is a request.
 _MOST_SECRETS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What an access gave: credentials or the reason why not, and the versions of all objects that were read."""
-
-    versions: SecretVersions
-    credentials: Credentials | None = None
-    error: FetchError | None = None
-
-    def require(self) -> Credentials:
-        """The credentials, or raise what hindered them."""
-        if self.credentials is None:
-            raise self.error or Stalled(Reason.CREDENTIALS_MISSING, "no credentials were found")
-        return self.credentials
-
-
-class CredentialsReader(Protocol):
-    """Where a copy's credentials come from: Kubernetes, or what a person gave on the command line."""
-
-    async def read(self, access: Access) -> Reading: ...
-
-    async def versions(self, access: Access) -> SecretVersions: ...
-
-
-@dataclass(frozen=True, slots=True)
-class GivenCredentials:
-    """The same credentials for every access; nothing is read."""
-
-    credentials: Credentials = field(default_factory=Credentials)
-
-    async def read(self, access: Access) -> Reading:
-        return Reading((), self.credentials)
-
-    async def versions(self, access: Access) -> SecretVersions:
-        return ()
 
 
 class KubernetesCredentials:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from agent.credentials import CredentialsReader
+from agent.access import CredentialsReader
 from agent.errors import FetchError
 from agent.memory import Memory
 from agent.planning.retry import Failure

@@ -7,12 +7,12 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.access import GivenCredentials
 from agent.assembly import Limits, assemble, now
 from agent.blocking import Blocking
 from agent.cli.outcome import Exit, code_for, files, put, say
 from agent.cli.progress import shown
 from agent.copy import Copier, Have
-from agent.credentials import GivenCredentials
 from agent.errors import FetchError, Retryable
 from agent.planning.desired import Wanted, group, read_work_list
 from agent.policy import SourcePolicy

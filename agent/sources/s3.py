@@ -133,8 +133,15 @@ class S3Source:
         async with gate:
             url = await self._presigned("HEAD", file.locator, headers=CHECKSUM_MODE)
             answer = await self._web.request(
-                "HEAD", url, what=what, headers=CHECKSUM_MODE, read=False
+                "HEAD",
+                url,
+                what=what,
+                headers=CHECKSUM_MODE,
+                accept=frozenset({200, 404}),
+                read=False,
             )
+        if answer.status == 404:
+            raise SourceChanged(f"{what} was deleted while it was listed")
         if answer.headers.get("ETag", file.validator) != file.validator:
             raise SourceChanged(f"{what} changed while it was listed")
         return replace(file, digests=object_digests(answer.headers))

@@ -6,7 +6,6 @@ Blocking throughout. Calls for different models run side by side; changes of one
 import contextlib
 import os
 import threading
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,7 +25,8 @@ from agent.storage import (
     verification,
 )
 from agent.storage.disk import Disk, ensure_folder, open_folder
-from agent.storage.errors import StoreUnavailable, describe, translated
+from agent.storage.errors import StoreUnavailable, describe
+from agent.storage.gate import Gate
 from agent.storage.layout import PRIVATE, Layout
 from agent.storage.manifests import ManifestInvalid, Record
 from agent.storage.meter import Meter
@@ -52,10 +52,7 @@ class Store:
         self._meter = Meter(layout, {key: one.footprint for key, one in records.items()})
         self._commit = threading.Lock()
         self._emptying = threading.Lock()
-        self._keys: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
-        self._closing = threading.Event()
-        self._calls = 0
-        self._idle = threading.Condition()
+        self._gate = Gate(str(layout.root))
 
     @classmethod
     def open(
@@ -87,16 +84,12 @@ class Store:
 
         Deletions stop within milliseconds and are gone on with after the next start; a verification ends when its caller says so.
         """
-        with self._idle:
-            if self._closing.is_set():
-                return
-            self._closing.set()
-            self._idle.wait_for(lambda: self._calls == 0)
-        self._layout.close()
+        if self._gate.close():
+            self._layout.close()
 
     def check(self) -> None:
         """Raises `StoreUnavailable` when the root is no longer the mounted, writable disk that was opened."""
-        with self._call("checking the disk"):
+        with self._gate.call("checking the disk"):
             self._layout.check()
 
     def trees(self) -> Mapping[str, Tree]:
@@ -105,7 +98,7 @@ class Store:
 
     def foreign(self) -> frozenset[str]:
         """Names under `models/` that the store did not publish. Empty folders at a storage key are nobody's."""
-        with self._call("listing models"):
+        with self._gate.call("listing models"):
             return frozenset(
                 name
                 for name in names(self._layout.models)
@@ -178,7 +171,7 @@ class Store:
 
         With no grace everything reclaimable goes at once.
         """
-        with self._call("sweeping retired trees"):
+        with self._gate.call("sweeping retired trees"):
             self._layout.check()
             with self._emptying:
                 eviction.drop_retired(self._layout, self._disk, now=now, grace=grace)
@@ -208,7 +201,7 @@ class Store:
         record = self._records.get(key)
         if record is None:
             return ()
-        with self._call(f"verifying {key}"):
+        with self._gate.call(f"verifying {key}"):
             found = verification.verify(
                 self._layout.models, record.tree, cancelled=cancelled.is_set
             )
@@ -245,28 +238,14 @@ class Store:
 
     def usage(self) -> Usage:
         """The disk and the store's part of it."""
-        with self._call("measuring the disk"):
+        with self._gate.call("measuring the disk"):
             return self._meter.usage(self._records)
-
-    @contextmanager
-    def _call(self, what: str) -> Iterator[None]:
-        with self._idle:
-            if self._closing.is_set():
-                raise StoreUnavailable(f"{self._layout.root} was closed")
-            self._calls += 1
-        try:
-            with translated(what):
-                yield
-        finally:
-            with self._idle:
-                self._calls -= 1
-                self._idle.notify_all()
 
     @contextmanager
     def _changing(self, key: str, what: str) -> Iterator[None]:
         if not is_storage_key(key):
             raise ValueError(f"{key!r} is not a storage key")
-        with self._call(what), self._keys[key]:
+        with self._gate.change(key, what):
             self._layout.check()
             yield
 
@@ -274,7 +253,7 @@ class Store:
         record = self._records.get(key)
         if record is None:
             return (), ()
-        with self._call(f"inspecting {key}"):
+        with self._gate.call(f"inspecting {key}"):
             found = inspection.inspect(self._layout.models, record.tree)
         if self._records.get(key) is not record:
             return self._inspect(key)
@@ -300,10 +279,10 @@ class Store:
         self._meter.forget(key)
 
     def _empty_trash(self) -> None:
-        if self._closing.is_set():
+        if self._gate.is_closing():
             return
-        with self._call("emptying the trash"), self._emptying:
+        with self._gate.call("emptying the trash"), self._emptying:
             try:
-                trash.empty(self._disk, self._layout.trash, stopped=self._closing.is_set)
+                trash.empty(self._disk, self._layout.trash, stopped=self._gate.is_closing)
             finally:
                 self._meter.changed()
