@@ -43,6 +43,7 @@ class S3Source:
         self._what = f"s3://{uri.bucket}/{uri.key}".rstrip("/")
         self._web = Web(policy, self._tls)
         self._client: Any = None
+        self._creator: Any = None
         self._presigner: Presigner
         self._opening = asyncio.Lock()
         self._bundle: Path | None = None
@@ -67,9 +68,9 @@ class S3Source:
 
     async def close(self) -> None:
         await self._web.close()
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        creator, self._creator, self._client = self._creator, None, None
+        if creator is not None:
+            await creator.__aexit__(None, None, None)
         if self._bundle is not None:
             self._bundle.unlink(missing_ok=True)
             self._bundle = None
@@ -207,10 +208,12 @@ class S3Source:
             token=access.session_token,
             endpoint_url=access.endpoint_url,
             cache_regions=access.endpoint_url is None and access.region is None,
-            client_kwargs={"region_name": _region(access), "verify": self._verify()},
+            client_kwargs=self._client_options(),
             config_kwargs=self._config(),
         )
         await fs.set_session()
+        # An asynchronous S3FileSystem leaves the closing of its clients to others, and has no public name for them.
+        self._creator = fs._s3creator
         client = await fs.get_s3(self._uri.bucket)
         self._presigner = await Presigner.of(client, self._uri.bucket, credentials)
         return client
@@ -231,6 +234,13 @@ class S3Source:
             "connector_args": {"resolver": GuardedResolver(self._policy)},
         }
 
+    def _client_options(self) -> dict[str, Any]:
+        """Only what is set: s3fs adds the region that it found itself."""
+        # Other stores do not care for the region, but a signature must name one.
+        region = self._access.region or ("us-east-1" if self._access.endpoint_url else None)
+        options = {"region_name": region, "verify": self._verify()}
+        return {name: value for name, value in options.items() if value is not None}
+
     def _verify(self) -> bool | str | None:
         """What botocore takes: False, or a bundle's path; None leaves it to the system and AWS_CA_BUNDLE."""
         if not self._tls.verify:
@@ -242,11 +252,6 @@ class S3Source:
             file.write(bundle)
         self._bundle = Path(file.name)
         return file.name
-
-
-def _region(access: S3Access) -> str | None:
-    # Other stores do not care for the region, but a signature must name one.
-    return access.region or ("us-east-1" if access.endpoint_url is not None else None)
 
 
 def _remote(entry: Mapping[str, Any], path: str) -> RemoteFile:

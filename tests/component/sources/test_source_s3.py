@@ -354,3 +354,85 @@ def test_the_server_really_checks_signatures(s3_server: S3Server) -> None:
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         wrong.list_objects_v2(Bucket="models")
     wrong.close()
+
+
+async def test_a_custom_authority_is_trusted_for_listing_and_bytes(
+    s3_server: S3Server, loopback_policy: SourcePolicy
+) -> None:
+    s3_server.put("models", "tls/file", b"over TLS")
+    for bundle in (str(s3_server.authority), s3_server.authority.read_text()):
+        entry = {
+            "access_key_id": READER.access_key_id,
+            "secret_access_key": READER.secret_access_key,
+            "endpoint_url": s3_server.tls_endpoint,
+            "ca_bundle": bundle,
+        }
+        credentials = Credentials.from_storage_config(entry, {})
+        async with opened("s3://models/tls", loopback_policy, credentials) as source:
+            file = (await source.resolve()).files[0]
+            assert await content(source, file) == b"over TLS"
+    error = await failure(
+        "s3://models/tls",
+        loopback_policy,
+        Credentials.from_storage_config(entry | {"ca_bundle": ""}, {}),
+    )
+    assert isinstance(error, Retryable)
+    assert "certificate" in error.message
+    unverified = Credentials.from_storage_config(entry | {"ca_bundle": "", "verify_ssl": "0"}, {})
+    async with opened("s3://models/tls", loopback_policy, unverified) as source:
+        assert await content(source, (await source.resolve()).files[0]) == b"over TLS"
+
+
+async def test_the_agents_own_identity_is_used_when_nothing_is_named(
+    s3_server: S3Server, loopback_policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3_server.put("models", "own/file", b"x")
+    s3_server.put("public", "own/file", b"x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
+    # Nobody's identity: what is public can be had, and nothing else.
+    assert paths(await resolved("s3://public/own", loopback_policy)) == ["file"]
+    error = await failure("s3://models/own", loopback_policy, Credentials())
+    assert error.reason is Reason.ACCESS_DENIED
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READER.secret_access_key)
+    async with opened("s3://models/own", loopback_policy) as source:
+        assert await content(source, (await source.resolve()).files[0]) == b"x"
+
+
+async def test_an_endpoint_that_a_user_names_gets_nobodys_keys(
+    wire_store: WireStore, loopback_policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READER.secret_access_key)
+    wire_store.lists(["m/file"])
+    theirs = {"endpoint_url": wire_store.url}
+    own = Credentials.from_storage_config({}, theirs)
+    assert paths(await resolved("s3://bucket/m", loopback_policy, own)) == ["file"]
+    for seen in wire_store.server.seen:
+        assert "authorization" not in seen.headers
+        assert "X-Amz" not in seen.query
+    stored = keys("https://ours.example").with_parameters(theirs)
+    error = await failure("s3://bucket/m", loopback_policy, stored)
+    assert error.reason is Reason.SOURCE_NOT_ALLOWED
+
+
+async def test_an_object_deleted_while_it_is_listed_is_noticed(
+    wire_store: WireStore, loopback_policy: SourcePolicy
+) -> None:
+    wire_store.lists(["m/file"])
+    wire_store.fail(Fault(404, prefix="/bucket/m/file"))
+    error = await failure("s3://bucket/m", loopback_policy, keys(wire_store.url))
+    assert isinstance(error, SourceChanged)
+
+
+async def test_the_buckets_own_region_is_found_and_signed_for(
+    wire_store: WireStore, loopback_policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", wire_store.url)
+    wire_store.region = "eu-south-2"
+    wire_store.lists(["m/file"])
+    given = Credentials(s3=S3Access(READER.access_key_id, READER.secret_access_key), named=True)
+    async with opened("s3://bucket/m", loopback_policy, given) as source:
+        request = await source.sign((await source.resolve()).files[0])
+        assert isinstance(request, SignedRequest)
+        assert "%2Feu-south-2%2Fs3%2F" in request.url

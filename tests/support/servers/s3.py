@@ -15,6 +15,7 @@ from typing import Any
 import botocore.session
 from botocore.config import Config
 
+from tests.support.servers.certificates import write_authority
 from tests.support.servers.process import LOOPBACK, free_ports, running, scratch
 
 PUBLIC_BUCKET = "public"
@@ -34,7 +35,10 @@ NOBODY = Keys("NOBODYNOBODYNOBODY01", "nobody-secret-canary-c0de")
 
 
 class S3Server(contextlib.ExitStack):
-    """`with S3Server() as s3:` — `s3.endpoint`, and buckets `models` and `public` (readable by anybody)."""
+    """`with S3Server() as s3:` — `s3.endpoint`, and buckets `models` and `public` (readable by anybody).
+
+    `s3.tls_endpoint` is the same over TLS; `s3.authority`: PEM file of who signed its certificate.
+    """
 
     def __enter__(self) -> S3Server:
         super().__enter__()
@@ -81,9 +85,11 @@ class S3Server(contextlib.ExitStack):
         folder = self.enter_context(scratch("s3"))
         config = folder / "identities.json"
         config.write_text(json.dumps(_identities()))
-        ports = free_ports(9)
-        master, master_grpc, volume, volume_grpc, filer, filer_grpc, port, grpc, iam = ports
+        ports = free_ports(10)
+        master, master_grpc, volume, volume_grpc, filer, filer_grpc, port, grpc, iam, https = ports
         self.endpoint = f"http://{LOOPBACK}:{port}"
+        self.tls_endpoint = f"https://localhost:{https}"
+        self.authority = write_authority(folder / "tls")
         data = folder / "data"
         data.mkdir()
         self.enter_context(
@@ -111,6 +117,9 @@ class S3Server(contextlib.ExitStack):
                     f"-s3.config={config}",
                     f"-s3.port={port}",
                     f"-s3.port.grpc={grpc}",
+                    f"-s3.port.https={https}",
+                    f"-s3.cert.file={folder / 'tls' / 'server.pem'}",
+                    f"-s3.key.file={folder / 'tls' / 'server.key'}",
                     "-s3.port.iceberg=0",
                     "-s3.port.lance=0",
                     f"-s3.localSocket={folder / 's3.sock'}",

@@ -27,12 +27,13 @@ class Listed:
 class WireStore:
     """`with WireStore() as wire:` — S3 under `wire.url`, GCS under the same; `wire.objects` is what it lists.
 
-    token: what Google's token service gives a service account; None = it refuses.
+    region: what HEAD of a bucket says, as AWS does. token: what Google's token service gives a service account; None = it refuses.
     """
 
     def __init__(self, *, page: int = 1000) -> None:
         self.objects: list[Listed] = []
         self.page = page
+        self.region: str | None = None
         self.token: str | None = "token"
         self.token_seconds = 3600
         self._server = ThreadedApp("wire")
@@ -90,7 +91,8 @@ class WireStore:
             f"<EncodingType>url</EncodingType><IsTruncated>{str(more).lower()}</IsTruncated>"
             f"{token}{entries}</ListBucketResult>"
         )
-        return web.Response(body=body.encode(), content_type="application/xml")
+        headers = {"x-amz-bucket-region": self.region} if self.region else {}
+        return web.Response(body=body.encode(), content_type="application/xml", headers=headers)
 
     async def _s3_object(self, request: web.Request) -> web.Response:
         if not request.match_info["key"]:
