@@ -11,9 +11,10 @@ import pytest
 
 from shared.domain.storage_key import storage_key
 from tests.cluster.worklist import WorkList, files_below, metric, model
+from tests.support.cluster import AGENTS_NAMESPACE
 from tests.support.controlplane import ControlPlane
 from tests.support.processes import wait_until
-from tests.support.programs import AGENTS_NAMESPACE, Agent
+from tests.support.programs import Agent
 from tests.support.servers.web import WebServer
 
 MIB = 1 << 20

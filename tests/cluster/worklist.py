@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.cluster import CREDENTIALS_NAMESPACE
 from tests.support.controlplane import ControlPlane
 from tests.support.processes import wait_until
-from tests.support.programs import CREDENTIALS_NAMESPACE
 
 API_VERSION = "serving.kserve.io/v1alpha1"
 _SECONDS = 30.0

@@ -1,24 +1,35 @@
 """Child processes that never outlive us, with their output in a file."""
 
-import ctypes
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+# Below the range from which the kernel takes ports for outgoing connections: such a port stays free while its program is
+# down. A generator of its own, so that tests with the same seed do not choose the same ports.
+_PORTS = range(16384, 32768)
+_choose = random.SystemRandom().choice
+_given: set[int] = set()
+_TIED = Path(__file__).with_name("tied.py")
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on; never the same twice."""
+    while len(_given) < len(_PORTS):
+        port = _choose(_PORTS)
+        if port in _given:
+            continue
+        _given.add(port)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port is left")
 
 
 def wait_until(
@@ -35,7 +46,8 @@ def wait_until(
 class Process:
     """One program: started, stopped gently or by -9, started again with the same arguments.
 
-    The kernel kills it when the thread that started it dies, so that an interrupted run leaves nothing behind.
+    The kernel kills it when the thread that started it ends, so that an interrupted run leaves nothing behind: start
+    it from a thread that lives as long as it should.
     """
 
     def __init__(
@@ -53,15 +65,16 @@ class Process:
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        if self.running:
+            raise RuntimeError(f"{self.name} runs already")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             self._child = subprocess.Popen(
-                self._command,
+                [sys.executable, "-IS", str(_TIED), str(os.getpid()), *self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
-                preexec_fn=_die_with_parent,  # one prctl: safe between fork and exec
             )
 
     @property
@@ -116,7 +129,3 @@ class Process:
             wait_until(ready_or_dead, seconds=seconds, what=f"{self.name} ready")
         except TimeoutError as exc:
             raise TimeoutError(f"{exc}\n{self.output()[-3000:]}") from None
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

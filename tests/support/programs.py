@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -11,22 +12,22 @@ from typing import Any
 
 import yaml
 
-from tests.support.controlplane import ControlPlane
+from tests.support.cluster import AGENTS_NAMESPACE, CONTROLLER_NAMESPACE, Cluster
 from tests.support.processes import Process, free_port
 
-CONTROLLER_NAMESPACE = "localmodel-system"
-AGENTS_NAMESPACE = "localmodel-agents"
-CREDENTIALS_NAMESPACE = "kserve-localmodel-jobs"
 _READY_SECONDS = 60
 
 
 class Program(Process):
-    """A program of ours with a health port."""
+    """A program of ours with a health port on loopback; settings go into its configuration file.
+
+    Its environment has none of this machine's identities, proxies or settings: what a test wants, it gives.
+    """
 
     def __init__(
         self,
         name: str,
-        arguments: list[str],
+        program: str,
         *,
         settings: Mapping[str, Any],
         kubeconfig: Path,
@@ -39,12 +40,12 @@ class Program(Process):
         config.write_text(
             yaml.safe_dump({**settings, "http_port": self.port, "http_host": "127.0.0.1"})
         )
-        command = [*arguments, "run", f"--config={config}", f"--kubeconfig={kubeconfig}"]
+        command = [_installed(program), "run", f"--config={config}", f"--kubeconfig={kubeconfig}"]
         super().__init__(
             name,
             command,
             log=folder / f"{name}.log",
-            environment={**os.environ, **(environment or {})},
+            environment={**_nobodys(os.environ), "HOME": str(folder), **(environment or {})},
         )
 
     def get(self, path: str) -> tuple[int, str]:
@@ -69,6 +70,7 @@ class Program(Process):
         return self.get("/readyz")[0] == 200
 
     def start_ready(self) -> None:
+        """Start it, the first time or again, and wait until it says that it is ready."""
         self.start()
         self.wait_ready(lambda: self.ready, seconds=_READY_SECONDS)
 
@@ -78,7 +80,7 @@ class Controller(Program):
 
     def __init__(
         self,
-        control_plane: ControlPlane,
+        cluster: Cluster,
         folder: Path,
         *,
         name: str = "controller",
@@ -91,19 +93,22 @@ class Controller(Program):
         }
         super().__init__(
             name,
-            [sys.executable, "-m", "controller.app"],
+            "localmodel-controller",
             settings={**defaults, **(settings or {})},
-            kubeconfig=control_plane.kubeconfig_for("localmodel-controller", CONTROLLER_NAMESPACE),
+            kubeconfig=cluster.kubeconfig_for("localmodel-controller", CONTROLLER_NAMESPACE),
             folder=folder,
         )
 
 
 class Agent(Program):
-    """The agent of one node, with a root folder of its own and a token that is bound to the node."""
+    """The agent of one node, with a root folder of its own and a token that is bound to the node, which must exist.
+
+    Waits of minutes are cut to moments; sources on loopback and files below the folder's parent are allowed.
+    """
 
     def __init__(
         self,
-        control_plane: ControlPlane,
+        cluster: Cluster,
         folder: Path,
         *,
         node: str,
@@ -121,7 +126,6 @@ class Agent(Program):
             "check_seconds": 1,
             "progress_seconds": 0.5,
             "credentials_recheck_seconds": 1,
-            # The sources of tests are on loopback, which a cluster's agents refuse.
             "allowed_networks": ["127.0.0.0/8", "::1/128"],
             "allowed_file_roots": [str(folder.parent)],
             "min_free_percent": 0,
@@ -129,11 +133,9 @@ class Agent(Program):
         }
         super().__init__(
             f"agent-{node}",
-            [sys.executable, "-m", "agent.cli"],
+            "localmodel-agent",
             settings={**defaults, **(settings or {})},
-            kubeconfig=control_plane.kubeconfig_for(
-                "localmodel-agent", AGENTS_NAMESPACE, node=node
-            ),
+            kubeconfig=cluster.kubeconfig_for("localmodel-agent", AGENTS_NAMESPACE, node=node),
             folder=folder,
             environment={"NODE_NAME": node, **(environment or {})},
         )
@@ -141,3 +143,22 @@ class Agent(Program):
     @property
     def models(self) -> Path:
         return self.root / "models"
+
+
+def _installed(program: str) -> str:
+    """The console script of this very environment."""
+    path = shutil.which(program, path=Path(sys.executable).parent)
+    if path is None:
+        raise RuntimeError(f"{program} is not installed: run `make setup` once")
+    return path
+
+
+def _nobodys(environment: Mapping[str, str]) -> dict[str, str]:
+    strange = ("AWS_", "GOOGLE_", "HF_", "HUGGING", "KUBE", "LOCALMODEL_", "STORAGE_EMULATOR")
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(strange) and not name.lower().endswith("_proxy")
+    }
+    # Nor does a machine in a cloud lend its own identity.
+    return {**kept, "AWS_EC2_METADATA_DISABLED": "true", "NO_GCE_CHECK": "true"}
