@@ -144,13 +144,7 @@ class World:
         if old is None or old.uid != new.uid:
             behind = {ANY_KEY: new.generation}
         elif old.entries != new.entries:
-            before, after = (
-                {line.key: line for line in old.entries},
-                {line.key: line for line in new.entries},
-            )
-            changed = {
-                key for key in before.keys() | after.keys() if before.get(key) is not after.get(key)
-            }
+            changed = _changed_copies(old, new)
             behind = {**behind, **dict.fromkeys(changed, new.generation)}
         behind = {key: since for key, since in behind.items() if since > (new.observed or 0)}
         if behind:
@@ -180,6 +174,30 @@ class World:
             self.sizes[key] = max(sizes)
         else:
             self.sizes.pop(key, None)
+
+
+def _changed_copies(old: WorkView, new: WorkView) -> set[str]:
+    """Keys whose lines now ask for other bytes; naming the revision that the node has anyway does not."""
+    before = {line.key: line for line in old.entries}
+    after = {line.key: line for line in new.entries}
+    changed = set()
+    for key in before.keys() | after.keys():
+        was, now = before.get(key), after.get(key)
+        if was is now:
+            continue
+        report = new.reports.get(key)
+        if (
+            was is None
+            or now is None
+            or _bytes_of(was) != _bytes_of(now)
+            or (was.revision != now.revision and not (report and report.revision == now.revision))
+        ):
+            changed.add(key)
+    return changed
+
+
+def _bytes_of(line: Entry) -> tuple[object, ...]:
+    return line.storage_key, line.wire.get("allowPatterns"), line.wire.get("ignorePatterns")
 
 
 def _discard(index: dict[str, set[str]], key: str, value: str) -> None:

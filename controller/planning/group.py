@@ -9,7 +9,7 @@ from controller.world import World
 from shared.api.group import GroupNodes, GroupStatus
 from shared.domain.conditions import set_condition
 from shared.domain.parse import GROUP_STATUS, digest
-from shared.domain.placement import EMPTY, room
+from shared.domain.placement import EMPTY, path_mismatch
 from shared.domain.quantity import format_quantity
 from shared.domain.reasons import Reason
 from shared.domain.views import GroupView
@@ -78,8 +78,11 @@ def _health(world: World, group: GroupView, members: list[str]) -> tuple[bool, R
             else "persistentVolumeSpec.nodeAffinity.required is not set"
         )
         return False, Reason.NO_NODES, hint
-    closed = [name for name in members if room([group], world.works.get(name), ()).closed]
+    closed = {
+        name: mismatch.message
+        for name in members
+        if (work := world.works.get(name)) and (mismatch := path_mismatch(group, work))
+    }
     if closed:
-        message = room([group], world.works[closed[0]], ()).closed[group.name].message
-        return False, Reason.PATH_MISMATCH, f"{names(closed)}: {message}"
+        return False, Reason.PATH_MISMATCH, f"{names([*closed])}: {closed[min(closed)]}"
     return True, Reason.AVAILABLE, f"{len(members)} nodes"

@@ -135,13 +135,20 @@ def room(groups: Iterable[GroupView], work: WorkView | None, wanted: Iterable[Wa
         disk=work.storage.room if work.storage else None,
         held=held,
         closed={
-            group.name: Waiting(
-                Reason.PATH_MISMATCH,
-                f"group {group.name} serves {group.path}, the node's agent fills {work.host_path}",
-            )
+            group.name: mismatch
             for group in groups
-            if group.path and work.host_path and normpath(group.path) != normpath(work.host_path)
+            if (mismatch := path_mismatch(group, work)) is not None
         },
+    )
+
+
+def path_mismatch(group: GroupView, work: WorkView) -> Waiting | None:
+    """Pods would mount an empty folder: the group's volumes show another one than the agent fills."""
+    if not group.path or not work.host_path or normpath(group.path) == normpath(work.host_path):
+        return None
+    return Waiting(
+        Reason.PATH_MISMATCH,
+        f"group {group.name} serves {group.path}, the node's agent fills {work.host_path}",
     )
 
 

@@ -122,15 +122,38 @@ class KubeClient:
     ) -> tuple[Wires, str]:
         """All objects, read in pages, and the collection's resourceVersion. `Gone` when the pages expired on the way."""
         items: Wires = []
+        version = ""
+        pages = self.pages(
+            resource,
+            namespace=namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            limit=limit,
+        )
+        async for page, since in pages:
+            items += page
+            version = since
+        return items, version
+
+    async def pages(
+        self,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+        limit: int = PAGE_SIZE,
+    ) -> AsyncGenerator[tuple[Wires, str], None]:
+        """As `list`, page by page, so that a large collection need not fit into memory as raw JSON."""
         params = _selectors(label_selector, field_selector) | {"limit": str(limit)}
         while True:
             page = await self._call(
                 "GET", "list", resource, resource.path(namespace=namespace), params
             )
-            items += page.get("items") or ()
             metadata = page.get("metadata") or {}
+            yield page.get("items") or [], str(metadata.get("resourceVersion") or "")
             if not metadata.get("continue"):
-                return items, str(metadata.get("resourceVersion") or "")
+                return
             params["continue"] = metadata["continue"]
 
     async def watch(

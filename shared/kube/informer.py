@@ -23,6 +23,8 @@ _BACKOFF_SECONDS: Final = (0.5, 30.0)
 # A stream that lived this long was healthy: its end starts the backoff anew.
 _HEALTHY_SECONDS: Final = 30.0
 _ABSENT_RECHECK_SECONDS: Final = 30.0
+# Raw JSON of a page is in memory at once: 100 work lists of 100 models are 25 MiB.
+_LIST_PAGE: Final = 100
 
 log = structlog.get_logger(__name__)
 
@@ -126,25 +128,30 @@ class Informer(Generic[T]):
             return exc.message
 
     async def _list(self) -> str:
-        items, version = await self._client.list(
+        objects: dict[ObjectKey, T] = {}
+        versions: dict[ObjectKey, str] = {}
+        version = ""
+        pages = self._client.pages(
             self.resource,
             namespace=self._namespace,
             label_selector=self._label_selector,
             field_selector=self._field_selector,
+            limit=_LIST_PAGE,
         )
-        objects: dict[ObjectKey, T] = {}
-        versions: dict[ObjectKey, str] = {}
-        for wire in items:
-            key = object_key(wire)
-            current = str(wire["metadata"].get("resourceVersion") or "")
-            if current and self._versions.get(key) == current and key in self._objects:
-                objects[key] = self._objects[key]
-            else:
-                parsed = self._read(key, wire)
-                if parsed is None:
-                    continue
-                objects[key] = parsed
-            versions[key] = current
+        async with aclosing(pages):
+            async for items, since in pages:
+                version = since
+                for wire in items:
+                    key = object_key(wire)
+                    current = str(wire["metadata"].get("resourceVersion") or "")
+                    if current and self._versions.get(key) == current and key in self._objects:
+                        objects[key] = self._objects[key]
+                    else:
+                        parsed = self._read(key, wire)
+                        if parsed is None:
+                            continue
+                        objects[key] = parsed
+                    versions[key] = current
         self._replace(objects, versions)
         self._installed = True
         self._synced.set()

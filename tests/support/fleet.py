@@ -74,6 +74,9 @@ class Fleet:
                 run_workers(self._queue, self._answer, workers=_WORKERS, name="fleet")
             )
 
+    def work_lists(self) -> list[WorkView]:
+        return list(self._informer.snapshot().values())
+
     def nudge(self) -> None:
         """The behaviour changed: every agent looks again."""
         for key in self._informer.snapshot():

@@ -134,11 +134,13 @@ def test_an_answer_to_an_older_work_list_proves_nothing_about_a_changed_line(
 
 
 def test_another_caches_arrival_does_not_make_ready_copies_doubtful(cluster: Cluster) -> None:
-    cluster.answer("a")
-    cluster.answer("b")
+    for name in ("a", "b"):
+        cluster.report(name, report("m", URI, revision="r1"))
     cluster.settle()
     cluster.put("cache", cache("n"))
     cluster.settle()
+    line = cluster.stored["work", "a"]["spec"]["localModels"][0]
+    assert line["revision"] == "r1"  # named for the first time, and what the node has
     assert cluster.condition("m") == ("True", "Available")
 
 
