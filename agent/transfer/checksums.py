@@ -37,14 +37,15 @@ class Crc:
     """A running CRC; awscrt uses the processor's instructions and releases the GIL for large buffers."""
 
     def __init__(self, algorithm: Algorithm) -> None:
-        self._width, self._step, _ = _CRCS[algorithm]
+        self._algorithm = algorithm
+        _, self._step, _ = _CRCS[algorithm]
         self.value = 0
 
     def update(self, data: Buffer, /) -> None:
         self.value = self._step(data, self.value)
 
     def hexdigest(self) -> str:
-        return f"{self.value:0{self._width}x}"
+        return crc_text(self._algorithm, self.value)
 
 
 def is_combinable(algorithm: Algorithm) -> bool:
@@ -66,13 +67,18 @@ def new_hasher(algorithm: Algorithm, size: int) -> Hasher:
     assert_never(algorithm)
 
 
-def combine(algorithm: Algorithm, parts: Iterable[tuple[int, int]]) -> str:
-    """Digest of a whole from (crc, bytes) of its parts in order; raises KeyError unless `is_combinable`."""
-    width, _, join = _CRCS[algorithm]
+def join(algorithm: Algorithm, parts: Iterable[tuple[int, int]]) -> int:
+    """CRC of a whole from (crc, bytes) of its parts in order; raises KeyError unless `is_combinable`."""
+    _, _, combine = _CRCS[algorithm]
     value = 0
     for crc, size in parts:
-        value = join(value, crc, size)
-    return f"{value:0{width}x}"
+        value = combine(value, crc, size)
+    return value
+
+
+def crc_text(algorithm: Algorithm, value: int) -> str:
+    """A CRC as `Digest.value` has it."""
+    return f"{value:0{_CRCS[algorithm][0]}x}"
 
 
 def hash_range(

@@ -29,13 +29,14 @@ from agent.transfer.files import (
     write_at,
 )
 from agent.transfer.journal import Claim, Journal
-from agent.transfer.parts import Range
 from agent.transfer.progress import Progress
 from agent.transfer.work import PartWork, Place, Route, Unit
 from shared.domain.reasons import Reason
 
 # Large writes are what makes a disk fast; a thread holds one such buffer.
 BUFFER_BYTES: Final = 2 << 20
+# A range is claimed in steps of this, so that a crash loses little of the parts in flight.
+CLAIM_BYTES: Final = 8 << 20
 _MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -106,23 +107,18 @@ def receive(unit: Unit, shop: Workshop) -> None:
                 pass
             else:
                 _download(part, fd, shop)
-            _finish(part, fd, shop)
+            if part.at > part.claimed or part.of.size in (0, None):
+                _claim(part, fd, shop)
+            part.finish()
 
 
-def _finish(part: PartWork, fd: int, shop: Workshop) -> None:
+def _claim(part: PartWork, fd: int, shop: Workshop) -> None:
     shop.check()
-    end = part.end if part.end is not None else part.at
-    span = Range(part.start, end)
-    crcs = {algorithm: crc.value for algorithm, crc in part.crcs.items()}
-    if part.of.size is None:
-        part.of.size = end
+    crc32c = part.crcs[Algorithm.CRC32C].value
+    span = part.claim()
     if span.size:
         start_writeback(fd, span.start, span.size)
-        shop.journal.add(part.of.id, Claim(span, part.crcs[Algorithm.CRC32C].value))
-    part.of.done[span] = crcs
-    if part.whole is not None:
-        part.of.whole, part.of.hashed = part.whole, end
-    part.finished = True
+        shop.journal.add(part.of.id, Claim(span, crc32c))
 
 
 def _download(part: PartWork, fd: int, shop: Workshop) -> None:
@@ -161,6 +157,8 @@ def _receive_body(part: PartWork, answer: Answer, fd: int, shop: Workshop) -> No
         write_at(fd, data, part.at)
         feed(part.hashers, data)
         part.at += count
+        if part.at - part.claimed >= CLAIM_BYTES:
+            _claim(part, fd, shop)
         shop.progress.received(count)
         shop.throttle.spend(count, shop.stop)
     if answer.missing:

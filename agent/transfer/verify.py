@@ -6,9 +6,10 @@ from agent.manifest import Algorithm, Digest
 from agent.transfer.checksums import (
     Crc,
     Hasher,
-    combine,
+    crc_text,
     hash_range,
     is_combinable,
+    join,
     new_hasher,
 )
 from agent.transfer.files import disk_errors, opened
@@ -49,17 +50,17 @@ def advance(work: FileWork, shop: Workshop) -> None:
 def digests(work: FileWork, shop: Workshop) -> tuple[Digest, ...] | None:
     """CRC-32C and the stated digest as computed, or None when the stated one says otherwise. All parts must be there."""
     parts = sorted(work.done.items())
-    crc32c = combine(
-        Algorithm.CRC32C, ((crcs[Algorithm.CRC32C], part.size) for part, crcs in parts)
-    )
-    computed = [Digest(Algorithm.CRC32C, crc32c)]
+
+    def joined(algorithm: Algorithm) -> str:
+        whole = join(algorithm, ((crcs[algorithm], part.size) for part, crcs in parts))
+        return crc_text(algorithm, whole)
+
+    computed = [Digest(Algorithm.CRC32C, joined(Algorithm.CRC32C))]
     stated = work.stated
     if stated is None:
         return tuple(computed)
     if is_combinable(stated.algorithm):
-        whole = combine(
-            stated.algorithm, ((crcs[stated.algorithm], part.size) for part, crcs in parts)
-        )
+        whole = joined(stated.algorithm)
     else:
         if work.size and work.hashed < work.size:
             advance(work, shop)

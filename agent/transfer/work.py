@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from agent.manifest import Algorithm, Digest, RemoteFile, Strength
 from agent.origin import LocalPath, SignedRequest
-from agent.transfer.checksums import Crc, Hasher, is_combinable, new_hasher
+from agent.transfer.checksums import Crc, Hasher, is_combinable, join, new_hasher
 from agent.transfer.journal import file_id
 from agent.transfer.parts import Range
 
@@ -98,12 +98,17 @@ class FileWork:
 
 @dataclass(slots=True, eq=False)
 class PartWork:
-    """One range of a file; `end` is None for a file of unknown size. at: bytes before it are on disk."""
+    """One range of a file; `end` is None for a file of unknown size.
+
+    at: bytes before it are on disk. claimed: bytes before it are in the journal too, and their CRCs in the file's `done`;
+    `crcs` run from there.
+    """
 
     of: FileWork
     start: int
     end: int | None
     at: int = -1
+    claimed: int = -1
     crcs: dict[Algorithm, Crc] = field(default_factory=dict)
     whole: Hasher | None = None
     finished: bool = False
@@ -125,7 +130,10 @@ class PartWork:
     def rewind(self) -> int:
         """Begin anew; returns how many bytes are lost by it."""
         lost = max(0, self.at - self.start)
-        self.at = self.start
+        if lost:
+            for span in [span for span in list(self.of.done) if self._holds(span)]:
+                del self.of.done[span]
+        self.at = self.claimed = self.start
         self.crcs = {algorithm: Crc(algorithm) for algorithm in self.of.crcs}
         sequential = self.of.sequential
         # A file in one part is hashed as it arrives; in several, by a cursor over what is there in order.
@@ -134,9 +142,39 @@ class PartWork:
         )
         return lost
 
+    def claim(self) -> Range:
+        """What was received since the last claim, now among the file's done ranges."""
+        span = Range(self.claimed, self.at)
+        self.of.done[span] = {algorithm: crc.value for algorithm, crc in self.crcs.items()}
+        self.crcs = {algorithm: Crc(algorithm) for algorithm in self.of.crcs}
+        self.claimed = self.at
+        return span
+
+    def finish(self) -> None:
+        """All bytes are claimed: from now on the part counts as one range."""
+        spans = sorted(span for span in list(self.of.done) if self._holds(span))
+        if len(spans) > 1:
+            merged = {
+                algorithm: join(
+                    algorithm, [(self.of.done[span][algorithm], span.size) for span in spans]
+                )
+                for algorithm in self.of.crcs
+            }
+            for span in spans:
+                del self.of.done[span]
+            self.of.done[Range(spans[0].start, spans[-1].end)] = merged
+        if self.of.size is None:
+            self.of.size = self.at
+        if self.whole is not None:
+            self.of.whole, self.of.hashed = self.whole, self.at
+        self.finished = True
+
     @property
     def hashers(self) -> list[Hasher]:
         return [*self.crcs.values(), *((self.whole,) if self.whole else ())]
+
+    def _holds(self, span: Range) -> bool:
+        return self.start <= span.start and (self.end is None or span.end <= self.end)
 
 
 @dataclass(slots=True, eq=False)
