@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, computed_field
 
 from shared.api.meta import ApiModel, CelRule, Condition, KubeObject, ObjectMeta
 
@@ -30,7 +30,7 @@ Quantity = Annotated[
 
 
 class NodeState(StrEnum):
-    """State of one cache on one node, as the cache's status shows it."""
+    """State of one copy: empty when it is unknown, because the node's agent gives no sign of life."""
 
     UNKNOWN = ""
     NODE_NOT_READY = "NodeNotReady"
@@ -62,36 +62,62 @@ class CacheSpec(ApiModel):
             "self.matches('^[a-zA-Z][a-zA-Z0-9+.-]*://.+')",
             "sourceModelUri must start with a scheme and name a source, such as s3://bucket/model",
         ),
+        CelRule(
+            "!self.matches('^(?i:https?|s3|gs|hf)://[^/?#]*@|^[^:/?#]+://[^/?#@]*:[^/?#]*@')",
+            "sourceModelUri must not hold credentials: name a serviceAccountName or a storage.key instead",
+        ),
+        CelRule(
+            "!self.matches('[[:cntrl:]]|^ | $')",
+            "sourceModelUri must not hold control characters, or begin or end with a space",
+        ),
+        CelRule(
+            "!self.matches('^(?i:s3|gs|https?)://([/?#]|$)')",
+            "sourceModelUri must name a bucket or host, such as s3://bucket/model",
+        ),
+        CelRule(
+            "!self.matches('^(?i:hf)://') || self.matches('^(?i:hf)://[^/:]+/[^/:]+(:[^:]+)?$')",
+            "sourceModelUri must be hf://owner/repo or hf://owner/repo:revision",
+        ),
+        CelRule(
+            "!self.matches('^(?i:file)://') || self.matches('^[a-zA-Z]+:///') && !self.matches('/[.][.](/|$)')",
+            "sourceModelUri must hold an absolute path without .., such as file:///models/m",
+        ),
         CelRule("self == oldSelf", "sourceModelUri cannot be changed: create another cache"),
     ] = Field(
         max_length=2048,
-        description="Where the model comes from: s3://, gs://, hf://, https://, http:// or file://. Cannot be changed.",
+        description="Where the model comes from: s3://bucket/prefix, gs://bucket/prefix, hf://owner/repo[:revision], "
+        "https://host/file, http://host/file or file:///path. Archives (.tar, .tar.gz, .tgz, .zip) are unpacked. "
+        "Cannot be changed.",
     )
     model_size: Quantity = Field(
-        description="Space that the model takes on a node, as a quantity such as 10Gi. Compared with the node group's storageLimit."
+        description="Space that the model takes on a node, as a quantity such as 10Gi. Compared with the storageLimit "
+        "of the node group and with the free space of the node before a copy is sent there."
     )
     node_groups: tuple[GroupName, ...] = Field(
         min_length=1,
         max_length=64,
-        description="Names of the LocalModelNodeGroups whose nodes hold the model.",
+        description="Names of the LocalModelNodeGroups whose nodes hold the model. Groups may be added and removed.",
     )
     service_account_name: str | None = Field(
         default=None,
         max_length=253,
-        description="ServiceAccount in the credentials namespace whose secrets give access to the source.",
+        description="ServiceAccount in the credentials namespace whose secrets give access to the source. "
+        "Without it and without storage the source is read with the agent's own identity, else anonymously.",
     )
     storage: Storage | None = Field(
-        default=None, description="Credentials by an entry of the secret storage-config."
+        default=None,
+        description="Access to the source by an entry of the secret storage-config in the credentials namespace.",
     )
     allow_patterns: tuple[Pattern, ...] | None = Field(
         default=None,
         max_length=64,
-        description="Only files that match one of these shell patterns are kept; matched against the path inside the model.",
+        description="Only files that match one of these shell patterns are kept, all files when there is none. "
+        "Matched against the path inside the model; * also matches /, and a pattern that ends in / means the folder.",
     )
     ignore_patterns: tuple[Pattern, ...] | None = Field(
         default=None,
         max_length=64,
-        description="Files that match one of these shell patterns are left out.",
+        description="Files that match one of these shell patterns are left out, also when allowPatterns match them.",
     )
 
 
@@ -105,15 +131,17 @@ class Copies(ApiModel):
     failed: int = Field(default=0, description="Copies whose last attempt failed.")
     downloading: int = Field(default=0, description="Copies that are being fetched now.")
     pending: int = Field(default=0, description="Copies that have not started yet.")
-    summary: str | None = Field(
-        default=None, description="available/total, as kubectl get shows it."
-    )
+
+    @computed_field(description="available/total, as kubectl get shows it.")  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> str:
+        return f"{self.available}/{self.total}"
 
 
 class NamespacedName(ApiModel):
     """A reference to an object of a known kind."""
 
-    namespace: str = Field(default="", description="Namespace of the object.")
+    namespace: str | None = Field(default=None, description="Namespace of the object.")
     name: str = Field(description="Name of the object.")
 
 
@@ -123,6 +151,11 @@ class CacheProgress(ApiModel):
     bytes_done: int = Field(default=0, description="Bytes on disk, over all nodes.")
     bytes_total: int = Field(default=0, description="Bytes expected, over all nodes.")
     percent: int = Field(default=0, description="bytesDone of bytesTotal, 0 to 100.")
+
+    @computed_field(description="The percentage, as kubectl get shows it.")  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> str:
+        return f"{self.percent}%"
 
 
 class CacheStatus(ApiModel):

@@ -17,6 +17,8 @@ MANAGED_BY: Final = ("app.kubernetes.io/part-of", "localmodel")
 _KEPT: Final = (
     "type", "format", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum",
 )  # fmt: skip
+# Whole objects and null are how pydantic says "absent"; the API server must not fill them in.
+_DEFAULTS: Final = (str, int, list)
 _CONDITION_LIST: Final = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 
 
@@ -54,7 +56,7 @@ _CACHE_COLUMNS: Final = (
     Column("Ready", _condition("Ready", "status")),
     Column("Copies", ".status.copies.summary"),
     Column("Failed", ".status.copies.failed", "integer"),
-    Column("Progress", ".status.progress.percent", "integer"),
+    Column("Progress", ".status.progress.summary"),
     Column("Size", ".spec.modelSize"),
     _AGE,
     Column("Source", ".spec.sourceModelUri", wide=True),
@@ -86,11 +88,13 @@ KINDS: Final = (
         False,
         (
             Column("Storage", _condition("StorageReady", "status")),
-            Column("Used", ".status.storage.usedBytes", "integer"),
-            Column("Free", ".status.storage.availableBytes", "integer"),
-            Column("Agent", ".status.agent.version"),
+            Column("Models", ".status.summary.models"),
+            Column("Failed", ".status.summary.failed", "integer"),
+            Column("Rate", ".status.summary.rate"),
+            Column("Used", ".status.summary.used"),
+            Column("Free", ".status.summary.free"),
             _AGE,
-            Column("Models", ".status.modelStatus", wide=True),
+            Column("Agent", ".status.agent.version", wide=True),
             Column("Reason", _condition("StorageReady", "reason"), wide=True),
         ),
     ),
@@ -104,7 +108,8 @@ def crds() -> dict[str, Schema]:
 
 def _crd(kind: Kind) -> Schema:
     name = kind.model.__name__
-    root = kind.model.model_json_schema(by_alias=True, mode="validation")
+    # "serialization" has the computed fields too: what is written is what the schema must know.
+    root = kind.model.model_json_schema(by_alias=True, mode="serialization")
     whole = _structural(root, root.get("$defs", {}))
     properties = whole["properties"]
     schema: Schema = {
@@ -159,6 +164,8 @@ def _structural(node: Schema, definitions: Schema) -> Schema:
     """JSON schema as pydantic writes it → a structural schema as the API server takes it."""
     node = _resolved(node, definitions)
     out: Schema = {key: node[key] for key in _KEPT if key in node}
+    if isinstance(node.get("default"), _DEFAULTS):
+        out["default"] = node["default"]
     if node.get("description"):
         out["description"] = node["description"]
     options = [option for option in node.get("anyOf", ()) if option.get("type") != "null"]
@@ -174,8 +181,13 @@ def _structural(node: Schema, definitions: Schema) -> Schema:
         out["properties"] = {
             name: _structural(child, definitions) for name, child in node["properties"].items()
         }
-        if node.get("required"):
-            out["required"] = sorted(node["required"])
+        required = [
+            name
+            for name in node.get("required", ())
+            if not node["properties"][name].get("readOnly")
+        ]
+        if required:
+            out["required"] = sorted(required)
     extra = node.get("additionalProperties")
     if isinstance(extra, dict) and extra:
         out["additionalProperties"] = _structural(extra, definitions)

@@ -3,61 +3,10 @@
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
-from pydantic.config import JsonDict
 
 from shared.api.cache import Quantity
 from shared.api.meta import ApiModel, Condition, KubeObject, ObjectMeta
-
-
-def _described(type: str, description: str, **more: JsonDict) -> JsonDict:
-    described: JsonDict = {"type": type, "description": description}
-    if type == "object":
-        described["x-kubernetes-preserve-unknown-fields"] = True
-    return {**described, **more}
-
-
-_STRINGS: JsonDict = {"type": "string"}
-_MODES = _described(
-    "array", "How the volume may be mounted, for example ReadOnlyMany.", items=_STRINGS
-)
-_CLASS = _described("string", "Storage class; volume and claim must name the same one.")
-_FILESYSTEM = _described("string", "Filesystem, the default, or Block.")
-# Common fields are described for kubectl explain; every other field of the core type is kept as it is.
-_VOLUME: JsonDict = {
-    "accessModes": _MODES,
-    "storageClassName": _CLASS,
-    "volumeMode": _FILESYSTEM,
-    "capacity": _described("object", "Size of the volume, as storage: 1Ti."),
-    "persistentVolumeReclaimPolicy": _described("string", "Retain, Delete or Recycle."),
-    "local": _described(
-        "object",
-        "A folder of the node.",
-        properties={"path": _described("string", "The folder, for example /models.")},
-    ),
-    "hostPath": _described(
-        "object",
-        "A folder of the node.",
-        properties={
-            "path": _described("string", "The folder, for example /models."),
-            "type": _described("string", "What must be there, for example DirectoryOrCreate."),
-        },
-    ),
-    "nodeAffinity": _described(
-        "object",
-        "Which nodes belong to the group.",
-        properties={
-            "required": _described(
-                "object", "A node selector: its terms are ORed; without it no node belongs."
-            )
-        },
-    ),
-}
-_CLAIM: JsonDict = {
-    "accessModes": _MODES,
-    "storageClassName": _CLASS,
-    "volumeMode": _FILESYSTEM,
-    "resources": _described("object", "How much space is asked for, as requests: {storage: 1Ti}."),
-}
+from shared.api.volumes import CLAIM, VOLUME
 
 
 class GroupSpec(ApiModel):
@@ -68,11 +17,11 @@ class GroupSpec(ApiModel):
     )
     persistent_volume_spec: dict[str, Any] = Field(
         description="Spec of the PersistentVolumes that serve the models; its nodeAffinity.required decides which nodes belong to the group.",
-        json_schema_extra={"properties": _VOLUME},
+        json_schema_extra={"properties": VOLUME},
     )
     persistent_volume_claim_spec: dict[str, Any] = Field(
         description="Spec of the PersistentVolumeClaims through which services mount the models.",
-        json_schema_extra={"properties": _CLAIM},
+        json_schema_extra={"properties": CLAIM},
     )
 
 

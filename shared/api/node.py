@@ -4,14 +4,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from shared.api.cache import Storage
 from shared.api.meta import ApiModel, Condition, KubeObject, ObjectMeta
+from shared.domain.quantity import brief_quantity
 
 
 class ModelState(StrEnum):
-    """State of one copy, as the node's agent reports it."""
+    """State of one copy; empty when it is being removed."""
 
     UNKNOWN = ""
     DOWNLOAD_PENDING = "ModelDownloadPending"
@@ -61,7 +62,7 @@ class NodeSpec(ApiModel):
     """The work list; written by the controller only."""
 
     local_models: tuple[LocalModelInfo, ...] = Field(
-        default=(), description="The models that this node should hold."
+        description="The models that this node should hold; what is not listed is removed from its disk."
     )
 
 
@@ -118,6 +119,18 @@ class AgentInfo(ApiModel):
     )
 
 
+class NodeSummary(ApiModel):
+    """What kubectl get shows of a node."""
+
+    models: str = Field(description="Complete copies of all on the list.")
+    failed: int = Field(description="Copies whose last attempt failed.")
+    rate: str | None = Field(
+        default=None, description="Bytes per second over all running transfers."
+    )
+    used: str | None = Field(default=None, description="Space that the cache takes.")
+    free: str | None = Field(default=None, description="Free space on the cache's disk.")
+
+
 class LocalModelNodeStatus(ApiModel):
     """What is on the node; written by that node's agent only."""
 
@@ -136,6 +149,21 @@ class LocalModelNodeStatus(ApiModel):
         default=None, description="StorageReady: whether the cache folder can be used."
     )
 
+    @computed_field(description="What kubectl get shows.")  # type: ignore[prop-decorator]
+    @property
+    def summary(self) -> NodeSummary | None:
+        if self.models is None:
+            return None
+        states = [report.state for report in self.models]
+        rate = sum(report.bytes_per_second or 0 for report in self.models)
+        return NodeSummary(
+            models=f"{states.count(ModelState.DOWNLOADED)}/{len(states)}",
+            failed=states.count(ModelState.DOWNLOAD_ERROR),
+            rate=f"{brief_quantity(rate)}/s" if rate else None,
+            used=brief_quantity(self.storage.used_bytes) if self.storage else None,
+            free=brief_quantity(self.storage.available_bytes) if self.storage else None,
+        )
+
 
 class LocalModelNode(KubeObject):
     """One node's work list of models, written by the controller, and what its agent reports is really there."""
@@ -143,5 +171,5 @@ class LocalModelNode(KubeObject):
     KIND: ClassVar[str] = "LocalModelNode"
     kind: Literal["LocalModelNode"] = "LocalModelNode"
     metadata: ObjectMeta
-    spec: NodeSpec = NodeSpec()
+    spec: NodeSpec
     status: LocalModelNodeStatus = LocalModelNodeStatus()

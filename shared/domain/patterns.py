@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Shell patterns on the path inside the model; a pattern that ends in `/` means the whole folder.
 
@@ -40,7 +40,9 @@ class Selections:
         members = set(selections)
         if any(member.is_everything for member in members):
             return cls((EVERYTHING,))
-        return cls(tuple(sorted(members, key=lambda s: (s.allow or (), s.ignore))))
+        return cls(
+            tuple(sorted(members, key=lambda s: (s.allow is not None, s.allow or (), s.ignore)))
+        )
 
     def selects(self, path: str) -> bool:
         return any(member.selects(path) for member in self.members)

@@ -1,11 +1,11 @@
 """Kubernetes quantities such as `10Gi`, as whole bytes."""
 
 import re
-from decimal import ROUND_CEILING, Decimal
 from typing import Final
 
 _QUANTITY = re.compile(
-    r"(?P<sign>[+-]?)(?P<number>\d+\.?\d*|\.\d+)(?P<suffix>[numkMGTPE]|[KMGTPE]i|[eE][+-]?\d{1,2})?"
+    r"(?P<sign>[+-]?)(?=\.?[0-9])(?P<whole>[0-9]*)\.?(?P<fraction>[0-9]*)"
+    r"(?P<suffix>[numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+)?"
 )
 _BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _DECIMAL: Final = {
@@ -22,23 +22,32 @@ _DECIMAL: Final = {
 }
 # Kubernetes caps quantities at 2^63 - 1.
 _MAX: Final = 2**63 - 1
+# The CRDs allow no longer text; it also keeps the arithmetic small.
+MAX_LENGTH: Final = 64
+# Beyond it any number of at most 64 digits is either capped or rounds up to one byte.
+_MAX_EXPONENT: Final = 100
 
 
 def parse_quantity(value: int | str) -> int:
     """Whole bytes, rounded up as Kubernetes does. ValueError when it is not a quantity, or negative."""
-    match = _QUANTITY.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
+    text = "" if isinstance(value, bool) else str(value)
+    match = _QUANTITY.fullmatch(text) if len(text) <= MAX_LENGTH else None
     if match is None:
         raise ValueError(f"{value!r} is not a quantity such as 10Gi")
-    suffix = match["suffix"] or ""
-    number = Decimal(match["number"])
-    if suffix in _BINARY:
-        exact = number * (1 << _BINARY[suffix])
-    else:
-        exponent = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])
-        exact = number.scaleb(exponent)
-    if match["sign"] == "-" and exact > 0:
+    suffix, fraction = match["suffix"] or "", match["fraction"]
+    digits = int(match["whole"] + fraction)
+    if match["sign"] == "-" and digits:
         raise ValueError(f"{value!r} is negative")
-    return min(int(exact.to_integral_value(ROUND_CEILING)), _MAX)
+    if suffix in _BINARY:
+        digits, exponent = digits << _BINARY[suffix], 0
+    elif suffix in _DECIMAL:
+        exponent = _DECIMAL[suffix]
+    else:
+        exponent = max(-_MAX_EXPONENT, min(int(suffix[1:]), _MAX_EXPONENT))
+    shift = exponent - len(fraction)
+    # -(-a // b) rounds up.
+    count: int = digits * 10**shift if shift >= 0 else -(-digits // 10**-shift)
+    return min(count, _MAX)
 
 
 def format_quantity(count: int) -> str:
@@ -50,12 +59,23 @@ def format_quantity(count: int) -> str:
 
 
 def human_bytes(count: int) -> str:
-    """For messages: three significant digits or fewer, such as `1.5 GiB`."""
+    """For messages: `512 B`, `1.5 GiB`, `200 GiB`."""
+    number, unit = _scaled(count)
+    return f"{number} {unit}B"
+
+
+def brief_quantity(count: int) -> str:
+    """For the columns of kubectl: a quantity of about three digits, such as `45.2Gi`."""
+    number, unit = _scaled(count)
+    return number + unit
+
+
+def _scaled(count: int) -> tuple[str, str]:
     amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(amount) < 1024:
-            return (
-                f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
-            )
+    for unit in ("", *_BINARY):
+        number = f"{amount:.0f}" if not unit or amount >= 99.95 else f"{amount:.1f}"
+        # What would be shown as 1024 is 1.0 of the next unit.
+        if float(number) < 1024:
+            break
         amount /= 1024
-    return f"{amount:.1f} PiB"
+    return number, unit

@@ -33,6 +33,7 @@ def test_a_placed_cache_is_reconciling_then_ready(cluster: Cluster) -> None:
         "failed": 0,
         "downloading": 1,
         "pending": 0,
+        "summary": "1/2",
     }
     assert status["progress"] == {"bytesDone": 5 * GIB, "bytesTotal": 8 * GIB, "percent": 62}
     cluster.answer("a")
