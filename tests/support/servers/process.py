@@ -1,6 +1,7 @@
 """A server program: started, awaited until it answers, ended with all it started."""
 
 import contextlib
+import http.client
 import os
 import shutil
 import signal
@@ -10,7 +11,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
@@ -74,6 +76,26 @@ def answers(url: str) -> bool:
         return True
     except (OSError, ValueError):
         return False
+
+
+def send_many(
+    endpoint: str, requests: Iterable[tuple[str, str, bytes]], *, connections: int = 4
+) -> None:
+    """(method, path, body) each, on a few kept-alive connections; raises on the first that is refused."""
+    host = endpoint.partition("://")[2]
+    todo = list(requests)
+
+    def send(share: Sequence[tuple[str, str, bytes]]) -> None:
+        with contextlib.closing(http.client.HTTPConnection(host, timeout=30)) as connection:
+            for method, path, body in share:
+                connection.request(method, path, body)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status >= 300:
+                    raise RuntimeError(f"{method} {path}: {answer.status}")
+
+    with ThreadPoolExecutor(connections) as pool:
+        list(pool.map(send, [todo[start::connections] for start in range(connections)]))
 
 
 def _await(program: subprocess.Popen[bytes], ready: str, log: Path, seconds: float) -> None:

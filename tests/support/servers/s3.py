@@ -8,15 +8,17 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import botocore.session
 from botocore.config import Config
 
 from tests.support.servers.certificates import write_authority
-from tests.support.servers.process import LOOPBACK, free_ports, running, scratch
+from tests.support.servers.process import LOOPBACK, free_ports, running, scratch, send_many
 
 PUBLIC_BUCKET = "public"
 
@@ -58,6 +60,13 @@ class S3Server(contextlib.ExitStack):
                 answer = self.client.put_object(Bucket=bucket, Key=key, Body=body, **arguments)
         return str(answer["ETag"])
 
+    def put_many(self, bucket: str, objects: Mapping[str, bytes]) -> None:
+        """Store small objects behind the S3 gateway's back, which is several times faster."""
+        send_many(
+            self._filer,
+            (("PUT", f"/buckets/{bucket}/{quote(key)}", body) for key, body in objects.items()),
+        )
+
     def put_parts(self, bucket: str, key: str, parts: list[bytes]) -> str:
         """Store an object by multipart upload; returns its ETag."""
         upload = self.client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
@@ -88,6 +97,7 @@ class S3Server(contextlib.ExitStack):
         ports = free_ports(10)
         master, master_grpc, volume, volume_grpc, filer, filer_grpc, port, grpc, iam, https = ports
         self.endpoint = f"http://{LOOPBACK}:{port}"
+        self._filer = f"http://{LOOPBACK}:{filer}"
         self.tls_endpoint = f"https://localhost:{https}"
         self.authority = write_authority(folder / "tls")
         data = folder / "data"
