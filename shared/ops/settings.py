@@ -20,8 +20,16 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    log_level: str = Field(default="info", pattern=r"^(debug|info|warning|error)$")
-    log_format: str = Field(default="json", pattern=r"^(json|console)$")
+    log_level: str = Field(
+        default="info",
+        pattern=r"^(debug|info|warning|error)$",
+        description="debug, info, warning or error.",
+    )
+    log_format: str = Field(
+        default="json",
+        pattern=r"^(json|console)$",
+        description="json, or console for a person's eyes.",
+    )
     kube_qps: float = Field(default=50, gt=0, description="Requests a second to the API server.")
     kube_burst: int = Field(default=100, gt=0, description="Requests at once beyond kube_qps.")
 
