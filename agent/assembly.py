@@ -10,7 +10,7 @@ from agent.blocking import Blocking
 from agent.copy import Copier
 from agent.planning.desired import Wanted
 from agent.policy import SourcePolicy
-from agent.shelf import staged_keys
+from agent.shelf import EVERY_KEY
 from agent.space import Ledger
 from agent.storage.store import Store
 from agent.transfer.budget import Budget
@@ -67,7 +67,7 @@ def assemble(
     engine = Engine(limits.budget(), policy=policy, part_size=limits.part_size)
     ledger = Ledger(
         usage=store.usage,
-        reclaim=lambda: store.sweep(now=now(), grace=timedelta(0), wanted=staged_keys(root)),
+        reclaim=lambda: store.sweep(now=now(), grace=timedelta(0), wanted=EVERY_KEY),
         holders=lambda: {redact(tree.uri): tree.size for tree in store.trees().values()},
         min_free_percent=limits.min_free_percent,
         blocking=blocking,

@@ -17,6 +17,15 @@ from shared.api.node import NodeStorage
 from shared.domain.storage_key import is_storage_key
 
 
+class _EveryKey(frozenset[str]):
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+# What is staged goes by eviction, key by key; a sweep beside copies that just begin must leave it alone.
+EVERY_KEY: Collection[str] = _EveryKey()
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """What one look found. fitting: of the sizes asked about, those that would be admitted now."""
@@ -59,10 +68,9 @@ class Shelf:
         """Blocking. Replaced trees whose grace is over go on the way. A root in trouble is part of what is found."""
         try:
             self.store.check()
-            staged = staged_keys(self._root)
-            self.store.sweep(now=self._clock(), grace=self._retired_grace, wanted=staged)
+            self.store.sweep(now=self._clock(), grace=self._retired_grace, wanted=EVERY_KEY)
             return Look(
-                staged=staged,
+                staged=staged_keys(self._root),
                 foreign=self.store.foreign(),
                 usage=self.store.usage(),
                 reserved=self._ledger.reserved(),

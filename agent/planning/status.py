@@ -71,7 +71,7 @@ def build_status(scene: Scene) -> LocalModelNodeStatus:
             status="True" if problem is None else "False",
             reason=Reason.STORAGE_READY if problem is None else Reason.STORAGE_NOT_READY,
             message=problem or "the cache folder can be used",
-            now=scene.world.now,
+            now=scene.world.now.replace(microsecond=0),
             generation=scene.generation,
         ),
     )
