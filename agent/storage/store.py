@@ -6,11 +6,12 @@ Blocking throughout. Calls for different models run side by side; changes of one
 import contextlib
 import os
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from agent.errors import FetchError
 from agent.manifest import RemoteFile
@@ -36,6 +37,7 @@ from agent.storage.walk import is_empty_folder, lstat, names
 from shared.domain.storage_key import is_storage_key
 
 _STAGED = "tree"
+L = TypeVar("L", inspection.Inspection, verification.Verification)
 
 
 class Store:
@@ -195,16 +197,14 @@ class Store:
     def verify(self, key: str, *, cancelled: threading.Event) -> tuple[str, ...]:
         """Read every file again; paths whose content is not what was published. `inspect` repeats them until they are replaced.
 
-        A file whose modification time alone changed is good, and is known by its new time afterwards. Raises
-        `errors.Cancelled`.
+        A file whose modification time alone changed is good, and known by its new time then. Raises `errors.Cancelled`.
         """
-        record = self._records.get(key)
-        if record is None:
+        record, found = self._look(
+            key,
+            lambda tree: verification.verify(self._layout.models, tree, cancelled=cancelled.is_set),
+        )
+        if record is None or found is None:
             return ()
-        with self._gate.call(f"verifying {key}"):
-            found = verification.verify(
-                self._layout.models, record.tree, cancelled=cancelled.is_set
-            )
         with self._changing(key, f"verifying {key}"):
             if self._records.get(key) is not record:
                 return ()
@@ -250,16 +250,31 @@ class Store:
             yield
 
     def _inspect(self, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        record = self._records.get(key)
-        if record is None:
+        record, found = self._look(key, lambda tree: inspection.inspect(self._layout.models, tree))
+        if record is None or found is None:
             return (), ()
-        with self._gate.call(f"inspecting {key}"):
-            found = inspection.inspect(self._layout.models, record.tree)
-        if self._records.get(key) is not record:
-            return self._inspect(key)
         self._meter.remember(key, found.footprint)
         damaged = self._damaged.get(key, frozenset()).union(found.damaged)
         return tuple(sorted(damaged)), found.extra
+
+    def _look(self, key: str, look: Callable[[Tree], L]) -> tuple[Record | None, L | None]:
+        """Compare a tree with its manifest without keeping others from changing it; what they disturb is looked at again."""
+        what = f"looking at {key}"
+        while (record := self._records.get(key)) is not None:
+            found, failed = None, None
+            try:
+                with self._gate.call(what):
+                    found = look(record.tree)
+            except FetchError as exc:
+                failed = exc
+            if found is not None and not found.damaged:
+                return record, found
+            with self._changing(key, what):  # whoever was changing it is through now
+                if self._records.get(key) is record:
+                    if failed is not None:
+                        raise failed
+                    return record, found
+        return None, None
 
     def _reload(self, key: str, *, same_content: bool = False) -> None:
         """Memory follows the disk, whatever became of a change."""

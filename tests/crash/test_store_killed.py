@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from agent.storage.store import Store
@@ -12,8 +13,6 @@ from tests.support.store_worker import URIS, content_of
 from tests.support.trees import model, strays
 
 KILLS = 25
-# A round of the worker takes some ten milliseconds; kills spread over a few rounds.
-LONGEST_SECONDS = 0.15
 
 
 def test_killed_at_random_instants(tmp_path: Path) -> None:
@@ -30,8 +29,13 @@ def test_killed_at_random_instants(tmp_path: Path) -> None:
         ]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as worker:
             assert worker.stdout is not None
-            assert worker.stdout.readline() == b"open\n", f"seed {seed}"
-            threading.Event().wait(instants.uniform(0, LONGEST_SECONDS))
+            took = 0.0
+            for _ in range(instants.randint(2, 4)):
+                began = time.monotonic()
+                assert worker.stdout.readline() == b"ready\n", f"seed {seed}"
+                took = time.monotonic() - began
+            # Somewhere within the next operation, as far as the last one tells.
+            threading.Event().wait(instants.uniform(0, 1.5 * took))
             worker.kill()
         check(tmp_path, f"seed {seed}, kill {kill}", seen, sweep=kill % 5 == 4)
     assert len(seen) > 1

@@ -54,3 +54,11 @@ def zip_of(
 
 def zip_files(content: Mapping[str, bytes], *, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     return zip_of(content.items(), method=method)
+
+
+def symlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    return entry(name, type_=tarfile.SYMTYPE, target=target)
+
+
+def hardlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    return entry(name, type_=tarfile.LNKTYPE, target=target)

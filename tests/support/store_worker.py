@@ -1,6 +1,6 @@
 """A program that publishes, replaces, evicts and sweeps without end, to be killed at any instant.
 
-`python -m tests.support.store_worker ROOT SEED` prints a line when the store is open.
+`python -m tests.support.store_worker ROOT SEED` prints a line when the store is open and after each operation.
 """
 
 import random
@@ -42,9 +42,9 @@ def fill(store: Store, uri: str, revision: str) -> None:
 def main(root: Path, seed: int) -> None:
     chosen = random.Random(seed)
     store = Store.open(root)
-    sys.stdout.write("open\n")
-    sys.stdout.flush()
     while True:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         uri = chosen.choice(URIS)
         match chosen.randrange(6):
             case 0:
