@@ -4,11 +4,13 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import AioSession
+from botocore.loaders import Loader, create_loader
 from s3fs import S3FileSystem
 
 from agent.errors import SourceChanged, Stalled
@@ -190,6 +192,7 @@ class S3Source:
     async def _connect(self) -> Any:
         access = self._access
         session = AioSession()
+        session.register_component("data_loader", _loader())
         credentials: Any = None
         if access.secret:
             credentials = AioCredentials(
@@ -252,6 +255,12 @@ class S3Source:
             file.write(bundle)
         self._bundle = Path(file.name)
         return file.name
+
+
+@cache
+def _loader() -> Loader:
+    """botocore's description of S3, parsed once for all copies instead of 0.1 s for each."""
+    return create_loader()
 
 
 def _remote(entry: Mapping[str, Any], path: str) -> RemoteFile:
