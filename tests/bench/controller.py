@@ -156,7 +156,7 @@ class Bench:
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(1200):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  # the informers' handlers are theirs
                 await asyncio.sleep(0.1)
 
     async def _add_node(self, index: int) -> None:
@@ -240,10 +240,12 @@ def main() -> None:
     for size in parser.parse_args().sizes:
         caches, nodes = (int(part) for part in size.split("x"))
         print(f"\n{caches} caches x {nodes} nodes")
-        with tempfile.TemporaryDirectory(prefix="localmodel-bench-") as folder:
-            with ControlPlane(Path(folder)) as plane:
-                plane.apply_deploy()
-                asyncio.run(Bench(plane, Path(folder), caches, nodes).run())
+        with (
+            tempfile.TemporaryDirectory(prefix="localmodel-bench-") as folder,
+            ControlPlane(Path(folder)) as plane,
+        ):
+            plane.apply_deploy()
+            asyncio.run(Bench(plane, Path(folder), caches, nodes).run())
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def test_a_cache_reaches_its_nodes_and_becomes_ready(scene: Scene) -> None:
     assert scene.node_states() == {"a": "NodeDownloaded", "b": "NodeDownloaded"}
     status = scene.status()
     assert status["copies"] == {
+        "summary": "2/2",
         "available": 2,
         "total": 2,
         "failed": 0,

@@ -35,7 +35,12 @@ def test_a_placed_cache_is_reconciling_then_ready(cluster: Cluster) -> None:
         "pending": 0,
         "summary": "1/2",
     }
-    assert status["progress"] == {"bytesDone": 5 * GIB, "bytesTotal": 8 * GIB, "percent": 62}
+    assert status["progress"] == {
+        "bytesDone": 5 * GIB,
+        "bytesTotal": 8 * GIB,
+        "percent": 62,
+        "summary": "62%",
+    }
     cluster.answer("a")
     cluster.settle()
     assert cluster.condition("m") == ("True", "Available")

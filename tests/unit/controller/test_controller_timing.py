@@ -1,0 +1,115 @@
+import asyncio
+from collections.abc import Iterable
+
+from controller.grace import Grace
+from controller.liveness import Liveness
+from controller.pacing import Courtesy, Pace, Settling
+from shared.api.node import ModelState
+from shared.domain.views import LeaseView, NodeView, ReportView, WorkView
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_an_agent_is_silent_when_its_lease_did_not_change_for_so_long() -> None:
+    clock = Clock()
+    liveness = Liveness(clock)
+    liveness.node_changed("a", None, NodeView("a"))
+    liveness.lease_changed("a", None, LeaseView("a", "1"))
+    clock.now = 119
+    assert liveness.silent(["a"], {}, seconds=120) == set()
+    assert not liveness.lease_changed("a", LeaseView("a", "1"), LeaseView("a", "1"))
+    clock.now = 120
+    assert liveness.silent(["a"], {}, seconds=120) == {"a"}
+    assert liveness.lease_changed("a", LeaseView("a", "1"), LeaseView("a", "0"))  # skewed clocks
+    assert liveness.silent(["a"], {}, seconds=120) == set()
+
+
+def test_a_node_that_was_never_heard_of_counts_from_when_it_was_first_seen() -> None:
+    clock = Clock()
+    liveness = Liveness(clock)
+    clock.now = 1000
+    liveness.node_changed("a", None, NodeView("a"))
+    assert liveness.silent(["a"], {}, seconds=120) == set()
+    clock.now = 1120
+    assert liveness.silent(["a"], {}, seconds=120) == {"a"}
+
+
+def test_kserves_agent_which_keeps_no_lease_is_believed() -> None:
+    clock = Clock()
+    liveness = Liveness(clock)
+    liveness.node_changed("a", None, NodeView("a"))
+    clock.now = 500
+    work = WorkView("a", reports={"m": ReportView(ModelState.DOWNLOADED)})
+    assert liveness.silent(["a"], {"a": work}, seconds=120) == set()
+
+
+def test_grace_runs_out_line_by_line_and_is_forgotten_when_the_edit_is_taken_back() -> None:
+    grace = Grace(300)
+    assert grace.keep("a", {"m"}, now=0) == (frozenset({"m"}), 300)
+    assert grace.keep("a", {"m", "n"}, now=100) == (frozenset({"m", "n"}), 200)
+    assert grace.keep("a", {"m", "n"}, now=300) == (frozenset({"n"}), 100)
+    assert grace.keep("a", set(), now=310) == (frozenset(), None)
+    assert grace.keep("a", {"m"}, now=320) == (frozenset({"m"}), 300)
+
+
+def test_without_grace_lines_go_at_once() -> None:
+    assert Grace(0).keep("a", {"m"}, now=5) == (frozenset(), None)
+
+
+def test_a_first_change_is_written_soon_and_the_next_only_after_the_debounce() -> None:
+    pace = Pace(1.0)
+    assert pace.wait("m", nodes=3, progress_only=False, now=10) <= 1
+    pace.wrote("m", 10)
+    assert pace.wait("m", nodes=3, progress_only=False, now=10.25) == 0.75
+    assert pace.wait("m", nodes=3, progress_only=True, now=10.25) == 4.75
+    assert pace.wait("m", nodes=1000, progress_only=False, now=10.25) == 4.75
+    pace.forget("m")
+    assert pace.wait("m", nodes=3, progress_only=True, now=10.2) <= 1
+
+
+def test_statuses_give_way_to_work_lists_but_not_for_ever() -> None:
+    courtesy = Courtesy(10)
+    assert courtesy.yields("m", busy=True, now=0)
+    assert courtesy.yields("m", busy=True, now=9)
+    assert not courtesy.yields("m", busy=True, now=10)
+    assert courtesy.yields("m", busy=True, now=11)
+    assert not courtesy.yields("m", busy=False, now=12)
+
+
+async def test_edits_that_follow_each_other_closely_are_handed_on_together() -> None:
+    handed: list[set[str]] = []
+    done = asyncio.Event()
+
+    def hand_on(keys: Iterable[str]) -> None:
+        handed.append(set(keys))
+        done.set()
+
+    settling = Settling(hand_on, quiet=0.05)
+    for key in ("a", "b", "a", "c"):
+        settling.add({key})
+        assert settling.waiting
+    await asyncio.wait_for(done.wait(), timeout=5)
+    assert handed == [{"a", "b", "c"}]
+    assert not settling.waiting
+
+
+async def test_edits_that_never_pause_are_handed_on_anyway() -> None:
+    handed = asyncio.Event()
+    settling = Settling(lambda _: handed.set(), quiet=0.02)
+
+    async def edit_for_ever() -> None:
+        while True:
+            settling.add({"a"})
+            await asyncio.sleep(0.005)
+
+    editor = asyncio.ensure_future(edit_for_ever())
+    await asyncio.wait_for(handed.wait(), timeout=5)
+    editor.cancel()
+    settling.stop()
+    assert not settling.waiting
