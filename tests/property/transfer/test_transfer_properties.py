@@ -1,0 +1,60 @@
+import itertools
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.transfer.journal import Claim, Journal
+from agent.transfer.parts import Range, batches, split
+
+RANGES = st.lists(st.integers(0, 200), max_size=12, unique=True).map(
+    lambda cuts: [Range(a, b) for a, b in zip(*[iter(sorted(cuts))] * 2, strict=False)]
+)
+
+
+@given(st.integers(0, 200), st.integers(1, 50), RANGES)
+def test_what_is_missing_and_what_is_there_make_up_the_file_without_overlap(
+    size: int, part_size: int, done: list[Range]
+) -> None:
+    done = [have for have in done if have.end <= size]
+    parts = split(size, part_size=part_size, done=done)
+    covered = sorted([*parts, *(have for have in done if have.size)])
+    assert [offset for part in covered for offset in range(part.start, part.end)] == list(
+        range(size)
+    )
+    assert all(0 < part.size <= part_size for part in parts)
+    assert parts == sorted(parts)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 1 << 28)), max_size=200))
+def test_every_file_is_in_exactly_one_unit(sizes: list[int | None]) -> None:
+    units = batches(sizes, part_size=64 << 20)
+    assert sorted(index for unit in units for index in unit) == list(range(len(sizes)))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50), st.integers(1, 9)), max_size=20),
+    st.integers(0, 2000),
+)
+def test_a_journal_cut_anywhere_claims_only_what_was_claimed(
+    records: list[tuple[str, int, int]], cut: int
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        journal = Journal(folder)
+        made: dict[str, set[Claim]] = {}
+        for file, start, size in records:
+            claim = Claim(Range(start, start + size), start * 1000 + size)
+            journal.add(file, claim)
+            made.setdefault(file, set()).add(claim)
+        journal.close()
+        log = folder / "parts.log"
+        log.write_bytes(log.read_bytes()[:cut])
+        after = Journal(folder)
+        for file in "abc":
+            claims = after.claims(file)
+            assert set(claims) <= made.get(file, set())
+            for left, right in itertools.pairwise(claims):
+                assert left.range.end <= right.range.start
+        after.close()

@@ -1,0 +1,78 @@
+import asyncio
+import threading
+import time
+
+from agent.transfer.budget import Slots, Throttle
+
+
+async def test_slots_are_shared_evenly_between_owners() -> None:
+    slots = Slots(4)
+    running: dict[str, int] = {"a": 0, "b": 0}
+    peak_total = 0
+    shares: list[tuple[int, int]] = []
+
+    async def work(owner: str) -> None:
+        nonlocal peak_total
+        async with slots.hold(owner):
+            running[owner] += 1
+            peak_total = max(peak_total, sum(running.values()))
+            await asyncio.sleep(0.001)
+            shares.append((running["a"], running["b"]))
+            running[owner] -= 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(40):
+            group.create_task(work("a"))
+        await asyncio.sleep(0)
+        for _ in range(10):
+            group.create_task(work("b"))
+    assert peak_total == 4
+    # While both want work, the one that came later has its half.
+    assert (2, 2) in shares
+
+
+async def test_a_cancelled_wait_gives_its_place_to_the_next() -> None:
+    slots = Slots(1)
+    entered = asyncio.Event()
+
+    async def enter() -> None:
+        async with slots.hold("a"):
+            entered.set()
+
+    async with slots.hold("b"):
+        waiting = asyncio.create_task(enter())
+        next_one = asyncio.create_task(enter())
+        await asyncio.sleep(0)
+        waiting.cancel()
+    await asyncio.wait_for(next_one, 5)
+    assert entered.is_set()
+
+
+async def test_more_slots_take_effect_at_once() -> None:
+    slots = Slots(1)
+    async with slots.hold("a"):
+        waiting = asyncio.create_task(slots.hold("a").__aenter__())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        slots.resize(2)
+        await asyncio.wait_for(waiting, 5)
+
+
+def test_the_throttle_keeps_to_its_rate_after_the_first_second() -> None:
+    throttle = Throttle(1_000_000)
+    stop = threading.Event()
+    started = time.monotonic()
+    for _ in range(15):
+        throttle.spend(100_000, stop)
+    # 1.5 s of bytes, of which the bucket may give up to one second in advance.
+    assert time.monotonic() - started >= 0.4
+
+
+def test_a_throttled_thread_stops_when_told() -> None:
+    throttle = Throttle(1)
+    stop = threading.Event()
+    thread = threading.Thread(target=throttle.spend, args=(1_000_000, stop))
+    thread.start()
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from agent.manifest import Algorithm, Digest, RemoteFile
+from agent.transfer.journal import Claim, Journal, file_id
+from agent.transfer.parts import Range
+
+A, B = Claim(Range(0, 10), 1), Claim(Range(10, 20), 2)
+
+
+def reopened(folder: Path, file: str = "f") -> tuple[Claim, ...]:
+    journal = Journal(folder)
+    try:
+        return journal.claims(file)
+    finally:
+        journal.close()
+
+
+def write(folder: Path, *claims: Claim) -> None:
+    journal = Journal(folder)
+    for claim in claims:
+        journal.add("f", claim)
+    journal.close()
+
+
+def test_claims_survive_in_offset_order(tmp_path: Path) -> None:
+    write(tmp_path, B, A)
+    assert reopened(tmp_path) == (A, B)
+
+
+def test_a_torn_last_line_is_cut_off_and_writing_goes_on_after_it(tmp_path: Path) -> None:
+    write(tmp_path, A, B)
+    log = tmp_path / "parts.log"
+    log.write_bytes(log.read_bytes()[:-3])
+    write(tmp_path, Claim(Range(20, 30), 3))
+    assert reopened(tmp_path) == (A, Claim(Range(20, 30), 3))
+
+
+def test_a_damaged_line_ends_what_is_believed(tmp_path: Path) -> None:
+    write(tmp_path, A, B)
+    log = tmp_path / "parts.log"
+    log.write_bytes(log.read_bytes().replace(b"[0,10]", b"[0,11]"))
+    assert reopened(tmp_path) == ()
+
+
+def test_a_dropped_file_has_no_claims_and_others_keep_theirs(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.add("f", A)
+    journal.add("g", B)
+    journal.drop("f")
+    journal.close()
+    assert reopened(tmp_path) == ()
+    assert reopened(tmp_path, "g") == (B,)
+
+
+def test_of_overlapping_claims_one_is_kept(tmp_path: Path) -> None:
+    write(tmp_path, A, Claim(Range(5, 15), 7))
+    assert reopened(tmp_path) == (A,)
+
+
+def test_a_journal_of_files_that_changed_again_and_again_is_rewritten(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for number in range(1500):
+        journal.add(f"old{number}", A)
+        journal.drop(f"old{number}")
+    journal.add("f", B)
+    journal.close()
+    before = (tmp_path / "parts.log").stat().st_size
+    assert reopened(tmp_path) == (B,)
+    assert (tmp_path / "parts.log").stat().st_size < before / 100
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        RemoteFile("p", 6, "v", "l"),
+        RemoteFile("p", 5, "w", "l"),
+        RemoteFile("q", 5, "v", "l"),
+        RemoteFile("p", 5, "v", "m"),
+        RemoteFile("p", 5, "v", "l", (Digest(Algorithm.MD5, "00"),)),
+    ],
+)
+def test_any_change_at_the_source_gives_a_file_another_name_in_the_journal(
+    other: RemoteFile,
+) -> None:
+    file = RemoteFile("p", 5, "v", "l")
+    assert file_id(file) == file_id(RemoteFile("p", 5, "v", "l"))
+    assert file_id(file) != file_id(other)
