@@ -3,11 +3,10 @@
 Blocking throughout. Calls for different models run side by side; changes of one model wait for each other.
 """
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -142,7 +141,7 @@ class Store:
                 publication.publish(self._layout, self._disk, tree, staged.name)
             finally:
                 self._reload(key)
-        with contextlib.suppress(
+        with suppress(
             FetchError
         ):  # the tree is published; the next sweep says what could not be deleted
             self._empty_trash()
@@ -169,10 +168,7 @@ class Store:
         self._empty_trash()
 
     def sweep(self, *, now: datetime, grace: timedelta, wanted: Collection[str]) -> None:
-        """Delete trees that were replaced at least `grace` ago, what is staged for keys that nobody wants, and the trash.
-
-        With no grace everything reclaimable goes at once.
-        """
+        """Delete trees that were replaced at least `grace` ago, what is staged for keys that nobody wants, and the trash."""
         with self._gate.call("sweeping retired trees"):
             self._layout.check()
             with self._emptying:
@@ -229,9 +225,9 @@ class Store:
                 if record is None:
                     return ()
                 self._meter.forget(key)
-                damaged = self._damaged.get(key, frozenset())
+                bad = self._damaged.get(key, frozenset())
                 return reuse.link_equal(
-                    self._layout, self._disk, record.tree, wanted, fd, except_=damaged
+                    self._layout, self._disk, record.tree, wanted, fd, except_=bad
                 )
             finally:
                 os.close(fd)
@@ -258,7 +254,7 @@ class Store:
         return tuple(sorted(damaged)), found.extra
 
     def _look(self, key: str, look: Callable[[Tree], L]) -> tuple[Record | None, L | None]:
-        """Compare a tree with its manifest without keeping others from changing it; what they disturb is looked at again."""
+        """Compare a tree with its manifest while others may change it; what they disturb is looked at again."""
         what = f"looking at {key}"
         while (record := self._records.get(key)) is not None:
             found, failed = None, None
