@@ -1,0 +1,194 @@
+"""The installation as a user applies it, and the examples beside it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.cluster import (
+    AGENTS_NAMESPACE,
+    CONTROLLER_NAMESPACE,
+    CREDENTIALS_NAMESPACE,
+    REPOSITORY,
+)
+from tests.support.controlplane import ControlPlane
+
+OVERLAYS = sorted(path.name for path in (REPOSITORY / "deploy/overlays").iterdir())
+EXAMPLES = sorted(path.name for path in (REPOSITORY / "deploy/examples").iterdir())
+SERVER_SIDE = ("apply", "--server-side", "--validate=strict")
+
+Objects = list[dict[str, Any]]
+
+
+def built(control_plane: ControlPlane, folder: str) -> Objects:
+    return list(yaml.safe_load_all(control_plane.kubectl("kustomize", folder)))
+
+
+@pytest.fixture(scope="module")
+def installed(control_plane: ControlPlane) -> Objects:
+    return built(control_plane, "deploy")
+
+
+@pytest.fixture(scope="module")
+def kserve(control_plane: ControlPlane) -> Iterator[None]:
+    """A cluster with KServe has its namespace."""
+    control_plane.kubectl("create", "namespace", "kserve")
+    yield
+    control_plane.kubectl("delete", "namespace", "kserve", "--wait=false")
+
+
+def of_kind(objects: Objects, *kinds: str) -> Objects:
+    return [item for item in objects if item["kind"] in kinds]
+
+
+def workload(objects: Objects, kind: str) -> tuple[str, dict[str, Any]]:
+    """Namespace and pod template of the only Deployment or DaemonSet."""
+    (found,) = of_kind(objects, kind)
+    template: dict[str, Any] = found["spec"]["template"]
+    return found["metadata"]["namespace"], template
+
+
+@pytest.mark.usefixtures("kserve")
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_overlay_applies(control_plane: ControlPlane, overlay: str) -> None:
+    folder = f"deploy/overlays/{overlay}"
+    # A trial with a manager's name of its own owns nothing yet, so it must insist.
+    control_plane.kubectl(*SERVER_SIDE, "--dry-run=server", "--force-conflicts", "-k", folder)
+
+
+def test_applying_again_changes_nothing(control_plane: ControlPlane) -> None:
+    def versions() -> str:
+        return control_plane.kubectl(
+            *SERVER_SIDE, "-k", "deploy",
+            "-o=jsonpath={range .items[*]}{.kind}/{.metadata.name}={.metadata.resourceVersion} {end}",
+        )  # fmt: skip
+
+    first = versions()
+    assert "DaemonSet/localmodel-agent=" in first
+    assert versions() == first
+
+
+def test_the_overlay_beside_kserve_leaves_its_crds_and_the_credentials_alone(
+    control_plane: ControlPlane,
+) -> None:
+    objects = built(control_plane, "deploy/overlays/kserve")
+    assert not of_kind(objects, "CustomResourceDefinition")
+    namespaces = {item["metadata"]["name"] for item in of_kind(objects, "Namespace")}
+    assert namespaces == {CONTROLLER_NAMESPACE, AGENTS_NAMESPACE}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_applies(control_plane: ControlPlane, example: str) -> None:
+    control_plane.kubectl(*SERVER_SIDE, "-f", f"deploy/examples/{example}")
+
+
+def test_kserves_own_example_is_among_them_word_for_word() -> None:
+    text = (REPOSITORY / "deploy/examples/my-model-cache.yaml").read_text()
+    assert yaml.safe_load(text) == {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "LocalModelCache",
+        "metadata": {"name": "my-model-cache"},
+        "spec": {
+            "modelSize": "10Gi",
+            "nodeGroups": ["gpu-workers"],
+            "sourceModelUri": "gs://my-bucket/my-model",
+        },
+    }
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
+def test_pod_security_admits_the_pods(
+    control_plane: ControlPlane, installed: Objects, kind: str
+) -> None:
+    namespace, template = workload(installed, kind)
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "trial", "namespace": namespace, **template["metadata"]},
+        "spec": template["spec"],
+    }
+    control_plane.kubectl(
+        "create", "--dry-run=server", "--validate=strict", "-f", "-", input=yaml.safe_dump(pod)
+    )
+
+
+def test_pod_security_admits_the_controllers_namespace_nothing_more(
+    control_plane: ControlPlane, installed: Objects
+) -> None:
+    _, template = workload(installed, "DaemonSet")
+    for namespace in (CONTROLLER_NAMESPACE, CREDENTIALS_NAMESPACE):
+        account = {"serviceAccountName": "default", "automountServiceAccountToken": False}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "trial", "namespace": namespace},
+            "spec": {**template["spec"], **account},
+        }
+        answer = control_plane.kubectl(
+            "create", "--dry-run=server", "-f", "-", input=yaml.safe_dump(pod), check=False
+        )
+        assert 'violates PodSecurity "restricted' in answer
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
+def test_the_programs_run_without_privileges(installed: Objects, kind: str) -> None:
+    _, template = workload(installed, kind)
+    spec = template["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+    (container,) = spec["containers"]
+    security = container["securityContext"]
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert not {"runAsUser", "runAsNonRoot", "privileged"} & security.keys()
+
+
+def test_agents_run_on_cache_nodes_and_write_to_the_folder_of_their_node(
+    installed: Objects,
+) -> None:
+    _, template = workload(installed, "DaemonSet")
+    spec = template["spec"]
+    assert spec["nodeSelector"] == {"kserve/localmodel": "worker"}
+    folders = [volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume]
+    assert folders == ["/models"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+    assert mounts["models"] == "/mnt/models"
+
+
+def test_a_folder_that_the_kubelet_made_is_given_to_the_agent(
+    installed: Objects, tmp_path: Path
+) -> None:
+    _, template = workload(installed, "DaemonSet")
+    (container,) = template["spec"]["initContainers"]
+    python, flag, script = container["command"]
+    assert (python, flag) == ("python", "-c")
+    # As the kubelet leaves it: the folder, and a pod's mount point that came before the copy.
+    mount_point = tmp_path / "models/0123456789abcdef"
+    mount_point.mkdir(parents=True)
+    subprocess.run(
+        [sys.executable, "-c", script.replace("/mnt/models", str(tmp_path))], check=True, timeout=30
+    )
+    # Nobody but root has folders of root's, or could give them away.
+    agent = 1000 if os.geteuid() == 0 else os.geteuid()
+    assert tmp_path.stat().st_uid == agent
+    assert (tmp_path / "models").stat().st_uid == agent
+    assert mount_point.stat().st_uid == os.geteuid()
+
+
+def test_no_rule_of_ours_says_everything_and_secrets_are_read_in_one_namespace_by_name(
+    installed: Objects,
+) -> None:
+    readers = []
+    for role in of_kind(installed, "Role", "ClusterRole"):
+        for rule in role["rules"]:
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            if "secrets" in rule["resources"]:
+                readers.append((role["kind"], role["metadata"]["namespace"], rule["verbs"]))
+    assert readers == [("Role", CREDENTIALS_NAMESPACE, ["get"])]
