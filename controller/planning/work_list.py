@@ -34,12 +34,13 @@ def leaving(world: World, name: str) -> frozenset[str]:
 
 
 def _frozen(world: World, line: Entry) -> bool:
-    """A spec that cannot be read, of the cache or of its group, must not cost the bytes: the line stays until it is mended."""
+    """A spec that cannot be read, or a finalizer that somebody removed, must not cost the bytes: the line stays until it is mended."""
     cache = world.caches.get(line.key)
-    if cache is None or cache.deleting or not cache.guarded:
+    if cache is None or cache.deleting:
         return False
     group = world.groups.get(line.group or "")
-    return cache.defect is not None or (group is not None and group.defect is not None)
+    broken = cache.defect is not None or (group is not None and group.defect is not None)
+    return broken or not cache.guarded
 
 
 def plan_node(world: World, name: str, kept: Container[str] = ()) -> NodePlan:

@@ -220,6 +220,15 @@ def test_a_broken_group_or_cache_costs_no_copies(cluster: Cluster) -> None:
     assert cluster.condition("gpu", kind="group") == ("False", "InvalidSpec")
 
 
+def test_a_finalizer_removed_by_hand_costs_no_copies_and_comes_back(cluster: Cluster) -> None:
+    cluster.put("cache", cache("m"))
+    cluster.settle()
+    before = len(cluster.writes)
+    cluster.edit("cache", "m", lambda meta: meta.update(finalizers=[]))
+    cluster.settle()
+    assert [type(write).__name__ for write in cluster.writes[before:]] == ["AddFinalizer"]
+
+
 def test_the_first_revision_an_agent_reports_is_what_all_nodes_hold(cluster: Cluster) -> None:
     cluster.put("cache", cache("m"))
     cluster.settle()
