@@ -41,10 +41,12 @@ class KubernetesCredentials:
         except FetchError as error:
             return Reading(tuple(sorted(seen.items())), error=error)
         except TimeoutError:
-            error = Retryable(
-                Reason.CREDENTIALS_UNREACHABLE, "the API server did not answer in time"
+            return Reading(
+                tuple(sorted(seen.items())),
+                error=Retryable(
+                    Reason.CREDENTIALS_UNREACHABLE, "the API server did not answer in time"
+                ),
             )
-            return Reading(tuple(sorted(seen.items())), error=error)
         return Reading(tuple(sorted(seen.items())), credentials)
 
     async def versions(self, access: Access) -> SecretVersions:

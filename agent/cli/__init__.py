@@ -9,9 +9,13 @@ def main() -> None:
 
     Even a bug ends in a sentence; LOCALMODEL_DEBUG=1 shows where it is.
     """
-    from agent.cli.commands import app
-
     try:
+        if sys.argv[1:2] == ["run"]:
+            from agent.cli.serve import main as run
+
+            run(sys.argv[2:])
+        from agent.cli.commands import app
+
         app()
     except Exception as error:
         if os.environ.get("LOCALMODEL_DEBUG"):

@@ -194,8 +194,9 @@ class Answer:
     """The head of an answer, and its body to be read once. Leaving the `with` block gives the connection back."""
 
     def __init__(
-        self, pool: Pool, connection: Connection, response: http.client.HTTPResponse
+        self, url: str, pool: Pool, connection: Connection, response: http.client.HTTPResponse
     ) -> None:
+        self.url = url
         self._pool = pool
         self._connection = connection
         self._response = response
@@ -247,7 +248,7 @@ def request(pool: Pool, url: str, headers: Mapping[str, str], tls: Tls, *, owner
         connection = pool.take(url, tls, owner=owner, fresh=fresh)
         stale = connection.used
         try:
-            return Answer(pool, connection, connection.get(url, headers))
+            return Answer(url, pool, connection, connection.get(url, headers))
         except Stalled:
             pool.discard(connection)
             raise

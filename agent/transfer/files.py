@@ -109,6 +109,8 @@ def reserve(fd: int, size: int) -> None:
     if size and _libc.fallocate(fd, 0, 0, size) != 0:
         code = ctypes.get_errno()
         if code not in _UNSUPPORTED:
+            # What was allocated before the disk was full is given back.
+            os.ftruncate(fd, 0)
             raise OSError(code, os.strerror(code))
 
 

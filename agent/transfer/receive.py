@@ -100,8 +100,8 @@ def receive(unit: Unit, shop: Workshop) -> None:
             if not part.of.reserved and part.of.size is not None:
                 reserve(fd, part.of.size)
                 part.of.reserved = True
-            if isinstance(part.of.route, LocalPath):
-                _copy(part, part.of.route.path, fd, shop)
+            if isinstance(part.route, LocalPath):
+                _copy(part, part.route.path, fd, shop)
             elif part.of.size == 0:
                 # Nothing to ask for.
                 pass
@@ -137,7 +137,6 @@ def _download(part: PartWork, fd: int, shop: Workshop) -> None:
 
 
 def _receive_body(part: PartWork, answer: Answer, fd: int, shop: Workshop) -> None:
-    url = _route(part).place.url
     buffer = _buffer()
     while part.end is None or part.at < part.end:
         room = len(buffer) if part.end is None else min(len(buffer), part.end - part.at)
@@ -145,7 +144,7 @@ def _receive_body(part: PartWork, answer: Answer, fd: int, shop: Workshop) -> No
             count = answer.read_into(buffer[:room])
         except (http.client.HTTPException, OSError) as exc:
             shop.check()
-            raise unreachable(url, exc) from exc
+            raise unreachable(answer.url, exc) from exc
         shop.check()
         if count == 0:
             if part.end is None and not answer.missing:
@@ -267,7 +266,7 @@ def new_route(signed: SignedRequest) -> Route:
 
 
 def _route(part: PartWork) -> Route:
-    route = part.of.route
+    route = part.route
     if not isinstance(route, Route):
         raise TypeError(f"{part.of.file.path} was not signed")
     return route

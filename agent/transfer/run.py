@@ -172,21 +172,26 @@ class Run:
                     raise
 
     async def _sign(self, unit: Unit) -> None:
-        for work in (part.of for part in unit.parts if not part.finished):
-            route = work.route
-            if isinstance(route, LocalPath) or work.size == 0:
-                continue
-            if isinstance(route, Route) and not route.expires(now=monotonic()):
-                continue
-            try:
-                async with asyncio.timeout(_SIGN_SECONDS):
-                    signed = await self._origins[work.origin].sign(work.file)
-            except TimeoutError as exc:
-                raise Retryable(
-                    Reason.SOURCE_UNREACHABLE,
-                    f"{work.file.path}: no signed request within {_SIGN_SECONDS:.0f} s",
-                ) from exc
-            work.route = signed if isinstance(signed, LocalPath) else new_route(signed)
+        for part in unit.parts:
+            if not part.finished and part.of.size != 0:
+                part.route = part.of.route = await self._route(part.of)
+
+    async def _route(self, work: FileWork) -> Route | LocalPath:
+        """The one there is, or a new one when it is about to expire or was refused."""
+        route = work.route
+        if isinstance(route, LocalPath):
+            return route
+        if isinstance(route, Route) and not route.expires(now=monotonic()):
+            return route
+        try:
+            async with asyncio.timeout(_SIGN_SECONDS):
+                signed = await self._origins[work.origin].sign(work.file)
+        except TimeoutError as exc:
+            raise Retryable(
+                Reason.SOURCE_UNREACHABLE,
+                f"{work.file.path}: no signed request within {_SIGN_SECONDS:.0f} s",
+            ) from exc
+        return signed if isinstance(signed, LocalPath) else new_route(signed)
 
     def _next_origin(self, work: FileWork) -> bool:
         """Go on to the next place that serves the file; False when there is no other."""

@@ -100,7 +100,8 @@ class FileWork:
 class PartWork:
     """One range of a file; `end` is None for a file of unknown size.
 
-    at: bytes before it are on disk. claimed: bytes before it are in the journal too, and their CRCs in the file's `done`;
+    route: the file's when the thread set out; another lane may discard the file's own meanwhile. at: bytes before it are
+    on disk. claimed: bytes before it are in the journal too, and their CRCs in the file's `done`;
     `crcs` run from there.
     """
 
@@ -111,6 +112,7 @@ class PartWork:
     claimed: int = -1
     crcs: dict[Algorithm, Crc] = field(default_factory=dict)
     whole: Hasher | None = None
+    route: Route | LocalPath | None = None
     finished: bool = False
     generation: int = 0
 

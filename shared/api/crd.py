@@ -9,6 +9,7 @@ from shared.api.cache import LocalModelCache, LocalModelNamespaceCache
 from shared.api.group import LocalModelNodeGroup
 from shared.api.meta import GROUP, VALIDATIONS, VERSION
 from shared.api.node import LocalModelNode
+from shared.domain.quantity import MAX_LENGTH
 
 Schema = dict[str, Any]
 
@@ -172,11 +173,7 @@ def _structural(node: Schema, definitions: Schema) -> Schema:
     if len(options) == 1:
         out = _structural(options[0], definitions) | out
     elif options:
-        out |= {
-            "x-kubernetes-int-or-string": True,
-            "anyOf": [{"type": option["type"]} for option in options],
-            "maxLength": 64,
-        }
+        out |= {"x-kubernetes-int-or-string": True, "maxLength": MAX_LENGTH}
     if "properties" in node:
         out["properties"] = {
             name: _structural(child, definitions) for name, child in node["properties"].items()

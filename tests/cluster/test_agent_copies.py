@@ -82,15 +82,18 @@ def test_a_model_comes_to_the_disk_and_the_status_tells_how(
 
 
 def test_progress_is_shown_while_it_moves(start_agent: StartAgent, web: WebServer) -> None:
-    _, work = start_agent("copies-progress", max_bytes_per_second=6 * MIB)
+    agent, work = start_agent("copies-progress", max_bytes_per_second=6 * MIB)
     work.set(model("llama", f"{web.url}/large.bin"))
 
     def moves(status: dict[str, Any]) -> bool:
         (report,) = status.get("models") or [{}]
-        return 0 < report.get("bytesDone", 0) < len(LARGE) and report.get("bytesPerSecond", 0) > 0
+        done, rate = report.get("bytesDone", 0), report.get("bytesPerSecond", 0)
+        return bool(0 < done < len(LARGE) and rate > 0)
 
     work.wait(moves, "bytes and a rate")
     work.wait_downloaded("llama")
+    # Twice a second while it moves (4 s), and the few states before and after.
+    assert metric(agent.get("/metrics")[1], "localmodel_agent_status_writes_total") < 25
 
 
 def test_nothing_is_written_while_nothing_changes(
@@ -263,9 +266,16 @@ def test_a_source_that_is_away_is_tried_again_until_it_is_back(
 ) -> None:
     _, work = start_agent("copies-away", retry_seconds=0.5)
     work.set(model("llama", f"{web.url}/away/x.bin"))
-    work.wait(lambda s: (s.get("models") or [{}])[0].get("attempts", 0) >= 3, "a third attempt")
-    report = work.report("llama")
-    assert report["reason"] in {"SourceError", "SourceThrottled", "SourceUnreachable"}
+
+    def failed_thrice(status: dict[str, Any]) -> bool:
+        (report,) = status.get("models") or [{}]
+        return bool(
+            report.get("attempts", 0) >= 3
+            and report["reason"] in {"SourceError", "SourceThrottled", "SourceUnreachable"}
+            and report["nextRetryTime"]
+        )
+
+    work.wait(failed_thrice, "a third attempt")
 
 
 def test_a_model_that_does_not_fit_is_refused_before_the_first_byte(

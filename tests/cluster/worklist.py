@@ -75,7 +75,9 @@ class WorkList:
         """Until the copy's report has these values."""
 
         def holds(status: dict[str, Any]) -> bool:
-            found = next((m for m in status.get("models") or [] if m["key"] == key), {})
+            found: dict[str, Any] = next(
+                (m for m in status.get("models") or [] if m["key"] == key), {}
+            )
             return bool(found) and all(found.get(name) == value for name, value in expected.items())
 
         self.wait(holds, f"{key} with {expected}", seconds=seconds)

@@ -51,13 +51,17 @@ def ranged(content: bytes, request: Request, **headers: str) -> Reply:
 
 
 class FaultServer:
-    """`with FaultServer(answer) as server:` — `answer` decides about every request, in the connection's own thread."""
+    """`with FaultServer(answer) as server:` — `answer` decides about every request, in the connection's own thread.
+
+    accepted: connections so far.
+    """
 
     def __init__(self, answer: Callable[[Request], Reply]) -> None:
         self.answer = answer
         self.requests: list[Request] = []
-        self.body_bytes = 0
+        self.accepted = 0
         self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
         self._stop = threading.Event()
         self._connections: set[socket.socket] = set()
 
@@ -74,6 +78,12 @@ class FaultServer:
             for connection in self._connections:
                 connection.close()
 
+    def wait_for(self, requests: int, *, seconds: float = 30) -> None:
+        """Until so many requests have come; TimeoutError when they do not."""
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: len(self.requests) >= requests, seconds):
+                raise TimeoutError(f"{len(self.requests)} requests, {requests} expected")
+
     def _accept(self) -> None:
         while not self._stop.is_set():
             try:
@@ -81,6 +91,7 @@ class FaultServer:
             except OSError:
                 return
             with self._lock:
+                self.accepted += 1
                 self._connections.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
@@ -104,6 +115,7 @@ class FaultServer:
         with self._lock:
             request = Request(len(self.requests), first.split()[1], headers)
             self.requests.append(request)
+            self._arrived.notify_all()
         return request
 
     def _send(self, connection: socket.socket, reply: Reply) -> bool:
@@ -124,8 +136,6 @@ class FaultServer:
             if limit is None:
                 body += b"0\r\n\r\n"
         connection.sendall(body)
-        with self._lock:
-            self.body_bytes += len(body)
         if reply.stall_after is not None:
             while not self._stop.is_set():
                 time.sleep(0.05)

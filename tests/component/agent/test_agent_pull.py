@@ -15,7 +15,11 @@ from tests.support.servers.hub import STRANGER, TOKEN, HubServer
 from tests.support.servers.s3 import NOBODY, S3Server
 from tests.support.servers.web import WebServer
 
-MODEL = {"config.json": b'{"a": 1}', "weights/ü 1.bin": random.Random(5).randbytes(768_000), "empty": b""}
+MODEL = {
+    "config.json": b'{"a": 1}',
+    "weights/ü 1.bin": random.Random(5).randbytes(768_000),
+    "empty": b"",
+}
 
 
 def tar(files: dict[str, bytes], mode: str) -> bytes:
