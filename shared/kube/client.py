@@ -9,9 +9,6 @@ from typing import Any, Final, Self
 
 import aiohttp
 import orjson
-from kubernetes_asyncio.client import Configuration
-from kubernetes_asyncio.client.rest import RESTClientObject
-from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 from prometheus_client import CollectorRegistry
 
 from shared.kube.errors import (
@@ -21,6 +18,13 @@ from shared.kube.errors import (
     TooManyRequests,
     Unreachable,
     from_status,
+)
+from shared.kube.library import (
+    ConfigException,
+    Configuration,
+    RESTClientObject,
+    load_incluster_config,
+    load_kube_config,
 )
 from shared.kube.metrics import KubeMetrics
 from shared.kube.ratelimit import TokenBucket

@@ -1,6 +1,7 @@
 """The API as the API server serves it: what it takes, what it refuses and in which words, what it shows and explains."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ class Api:
         """The line that `kubectl get` prints for the object, by column."""
         text = self._control_plane.kubectl("get", kind, name, *options)
         head, line = text.splitlines()
-        starts = [head.index(word) for word in head.split()]
+        starts = [word.start() for word in re.finditer(r"\S+", head)]
         cells = [line[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
         return dict(zip(head.split(), cells, strict=True))
 
