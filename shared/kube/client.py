@@ -188,15 +188,9 @@ class KubeClient:
                 raise await _error(response)
             try:
                 async for line in _lines(response.content):
-                    event = orjson.loads(line)
-                    if event["type"] == "ERROR":
-                        code = int(event["object"].get("code") or 500)
-                        raise from_status(code, event["object"])
-                    yield event["type"], event["object"]
+                    yield _event(line)
             except (aiohttp.ClientError, TimeoutError, OSError) as exc:
                 raise Unreachable(f"the watch broke: {_text(exc)}") from exc
-            except (orjson.JSONDecodeError, KeyError, AttributeError) as exc:
-                raise Unreachable(f"the watch sent something that is no event: {exc}") from exc
 
     async def create(self, resource: Resource, body: Wire, *, namespace: str | None = None) -> Wire:
         path = resource.path(namespace=namespace)
@@ -357,7 +351,10 @@ class KubeClient:
                 raw = await response.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as exc:
                 raise Unreachable(f"the answer broke off: {_text(exc)}") from exc
-        answer: Wire = orjson.loads(raw)
+        try:
+            answer: Wire = orjson.loads(raw)
+        except orjson.JSONDecodeError as exc:
+            raise Unreachable(f"the answer is not the API server's: {_text(exc)}") from exc
         return answer
 
     @asynccontextmanager
@@ -428,8 +425,23 @@ async def _error(response: aiohttp.ClientResponse) -> ApiError:
         body = None
     header = response.headers.get("Retry-After", "")
     return from_status(
-        response.status, body, retry_after=float(header) if header.isdigit() else None
+        response.status, body, retry_after=float(header) if header.isdecimal() else None
     )
+
+
+def _event(line: bytes) -> tuple[str, Wire]:
+    """One line of a watch; raises what an ERROR event says."""
+    try:
+        event = orjson.loads(line)
+        kind, wire = str(event["type"]), event["object"]
+        code = int(wire.get("code") or 500) if kind == "ERROR" else 0
+        if not code:
+            _ = wire["metadata"]["resourceVersion"]
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise Unreachable(f"the watch sent something that is no event: {_text(exc)}") from exc
+    if code:
+        raise from_status(code, wire)
+    return kind, wire
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 import structlog
 
 from shared.kube.client import KubeClient, Wire
-from shared.kube.errors import ApiError, NotFound, Unreachable
+from shared.kube.errors import ApiError, NotFound, TooManyRequests, Unreachable
 from shared.kube.metrics import KubeMetrics
 from shared.kube.resource import ObjectKey, Resource, object_key
 
@@ -34,7 +34,8 @@ class Informer(Generic[T]):
 
     States: empty → listing → watching; an expired version (410) and any doubt lead back to listing. Handlers are
     called in the event loop with (key, old, new) and must not block; what a list no longer holds is told as deleted.
-    `optional`: a kind that is not installed counts as synced and empty, and is looked for again every 30 s.
+    A kind that the server does not know (404) is no list: what is held stays. Only an `optional` one then counts as
+    synced and empty, and is looked for again every 30 s.
     """
 
     def __init__(
@@ -95,37 +96,39 @@ class Informer(Generic[T]):
         failures = 0
         while True:
             started = loop.time()
-            why = await self._list_and_watch()
+            failed = await self._list_and_watch()
             failures = 1 if loop.time() - started >= _HEALTHY_SECONDS else failures + 1
-            if self._metrics is not None:
+            if self._metrics is not None and failed is not None:
                 self._metrics.watch_breaks.labels(self.resource.plural).inc()
             if failures > 1:
+                why = "the server ended it" if failed is None else failed.message[:500]
                 log.info("watch starts again", kind=self.resource.kind, why=why, failures=failures)
             wait = min(_BACKOFF_SECONDS[1], _BACKOFF_SECONDS[0] * 2 ** min(failures - 1, 10))
             if not self._installed:
                 wait = _ABSENT_RECHECK_SECONDS
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # spread, not secrecy
+            asked = (failed.retry_after if failed is not None else None) or 0.0
+            await asyncio.sleep(asked + wait * random.uniform(0.5, 1.0))  # noqa: S311  # spread, not secrecy
 
-    async def _list_and_watch(self) -> str:
-        """One round; returns why it ended. `_version` then says whether the next one may skip the list."""
+    async def _list_and_watch(self) -> ApiError | None:
+        """One round; returns what broke it. `_version` then says whether the next one may skip the list."""
         try:
             if self._version is None:
                 self._version = await self._list()
             await self._watch(self._version)
-            return "the server ended it"
-        except Unreachable as exc:
-            return exc.message
+        except (Unreachable, TooManyRequests) as exc:
+            return exc
         except NotFound as exc:
             self._version = None
-            self._replace({}, {})
             if self._optional:
+                self._replace({}, {})
                 self._installed = False
                 self._synced.set()
-            return exc.message
+            return exc
         except ApiError as exc:
             # Expired (410), or an error in the stream: what we hold may have gaps.
             self._version = None
-            return exc.message
+            return exc
+        return None
 
     async def _list(self) -> str:
         objects: dict[ObjectKey, T] = {}
