@@ -1,0 +1,91 @@
+"""One run of one client, from an empty folder to files that are there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_RUNNER = Path(__file__).with_name("runner.py")
+
+
+@dataclass(frozen=True)
+class Run:
+    """settle: seconds until what was written is durable, after the program has ended. moved: bytes that the server sent."""
+
+    wall: float
+    cpu: float
+    peak: int
+    settle: float = 0.0
+    moved: int = 0
+    load_average: float = 0.0
+
+
+class Failed(Exception):
+    """The client did not do what it was to do."""
+
+
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    folder: Path,
+    name: str,
+    kill_at: int = 0,
+) -> Run:
+    """Raises Failed with the end of its output, unless it was to be killed."""
+    load, result, log = os.getloadavg()[0], folder / "result.json", folder / f"{name}.log"
+    result.unlink(missing_ok=True)
+    log.unlink(missing_ok=True)
+    runner = [sys.executable, "-IS", str(_RUNNER), str(result), str(log), str(kill_at), *command]
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    try:
+        subprocess.run(
+            runner,
+            env={**_nobodys(), "HOME": str(home), **environment},
+            check=True,
+        )
+    except (subprocess.SubprocessError, OSError) as error:
+        raise Failed(f"{name}: {type(error).__name__}") from error
+    found = json.loads(result.read_text())
+    if found["code"] and not kill_at:
+        said = log.read_text(errors="replace").strip()[-600:]
+        raise Failed(f"{name} ended with {found['code']}: {said}")
+    return Run(found["wall"], found["cpu"], found["peak"], load_average=load)
+
+
+def settle() -> float:
+    """Seconds until all that was written is on the disk."""
+    started = time.monotonic()
+    os.sync()
+    return time.monotonic() - started
+
+
+def clear(folder: Path) -> None:
+    """Empty, and nothing left for the disk to do."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    os.sync()
+
+
+def check(folder: Path, sizes: Mapping[str, int], name: str) -> None:
+    """Every file is there at its size."""
+    for file, size in sizes.items():
+        path = folder / file
+        if not path.is_file() or path.stat().st_size != size:
+            raise Failed(f"{name} did not bring {file}")
+
+
+def _nobodys() -> dict[str, str]:
+    """This machine's environment without anybody's identity, proxies or settings."""
+    strange = ("AWS_", "GOOGLE_", "HF_", "HUGGING", "LOCALMODEL_", "RCLONE_", "STORAGE_EMULATOR")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(strange) and not name.lower().endswith("_proxy")
+    }
