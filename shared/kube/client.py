@@ -376,12 +376,12 @@ class KubeClient:
         headers = {"Accept": "application/json", "User-Agent": self.manager}
         if data is not None:
             headers["Content-Type"] = content_type
-        for setting in (await self._configuration.auth_settings()).values():
-            headers[setting["key"]] = setting["value"]
         code = "0"
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
+            for setting in (await self._configuration.auth_settings()).values():
+                headers[setting["key"]] = setting["value"]
             response = await self._session.request(
                 method,
                 str(self._configuration.host).rstrip("/") + path,
@@ -394,6 +394,8 @@ class KubeClient:
                 proxy=self._configuration.proxy,
             )
             code = str(response.status)
+        except ConfigException as exc:
+            raise Unreachable(f"no usable credentials: {exc}") from exc
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise Unreachable(f"the API server cannot be reached: {_text(exc)}") from exc
         finally:

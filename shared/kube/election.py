@@ -113,11 +113,11 @@ class LeaderElection:
     async def _renew_until_lost(self) -> None:
         loop = asyncio.get_running_loop()
         while self._renewed_at is not None:
-            left = self._renewed_at + self._lease_seconds * _RENEW_SHARE - loop.time()
+            deadline = self._renewed_at + self._lease_seconds * _RENEW_SHARE
+            await asyncio.sleep(min(self._lease_seconds * _TRY_SHARE, deadline - loop.time()))
             if must_stop(self._renewed_at, lease_seconds=self._lease_seconds, now=loop.time()):
                 return
-            await asyncio.sleep(min(self._lease_seconds * _TRY_SHARE, left))
-            await self._try(max(0.1, left))
+            await self._try(deadline - loop.time())
             if self._observed is not None and self._observed.holder != self._identity:
                 return
 
@@ -196,12 +196,16 @@ class LeaderElection:
     async def _release(self) -> None:
         """Best effort: without it the next leader waits for the lease to run out."""
         held, self._renewed_at = self.leading, None
-        if not held or self._wire is None:
+        if not held:
             return
-        body = {**self._wire, "spec": {**self._wire["spec"], "holderIdentity": ""}}
         try:
             async with asyncio.timeout(2):
-                await self._client.update(LEASES, body, namespace=self._namespace)
+                # As it is now: a renewal that was cut short may have been stored.
+                body = await self._client.get(LEASES, self._name, namespace=self._namespace)
+                spec = body.get("spec") or {}
+                if spec.get("holderIdentity") == self._identity:
+                    body["spec"] = {**spec, "holderIdentity": ""}
+                    await self._client.update(LEASES, body, namespace=self._namespace)
         except (ApiError, TimeoutError):
             log.info("lease not released", lease=self._name)
         self._wire, self._observed = None, None

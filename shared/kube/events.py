@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import math
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -10,7 +12,7 @@ import structlog
 
 from shared.domain.reasons import Reason
 from shared.kube.client import KubeClient, Wire
-from shared.kube.errors import ApiError, NotFound
+from shared.kube.errors import AlreadyExists, ApiError, NotFound
 from shared.kube.metrics import KubeMetrics
 from shared.kube.ratelimit import TokenBucket
 from shared.kube.resource import EVENTS
@@ -20,6 +22,7 @@ EventType = Literal["Normal", "Warning"]
 
 # Events of cluster-scoped objects live here, where `kubectl describe` looks for them.
 CLUSTER_EVENTS_NAMESPACE: Final = "default"
+# The API server's limit, in bytes.
 _MAX_NOTE: Final = 1024
 # Waiting events; more than this in one go says nothing new to anybody.
 _MAX_WAITING: Final = 1000
@@ -53,7 +56,7 @@ class _Series:
     count: int = 1
     written: int = 0
     last_seen: float = 0.0
-    last_write: float = 0.0
+    last_write: float = -math.inf
 
 
 class EventRecorder:
@@ -81,7 +84,7 @@ class EventRecorder:
     ) -> None:
         """Say that something happened to an object. `action`: what was being done, in CamelCase."""
         now = asyncio.get_running_loop().time()
-        note = message[:_MAX_NOTE]
+        note = message.encode(errors="replace")[:_MAX_NOTE].decode(errors="ignore")
         identity = "\0".join((repr(regarding), type, reason.value, action, note))
         key = hashlib.sha256(identity.encode()).hexdigest()[:16]
         known = self._remembered.get(key)
@@ -112,23 +115,26 @@ class EventRecorder:
         except asyncio.CancelledError:
             try:
                 async with asyncio.timeout(_FLUSH_SECONDS):
-                    await self._flush()
+                    await self._flush(last=True)
             except TimeoutError:
                 log.info("events dropped at the end", waiting=len(self._waiting))
             raise
 
-    async def _flush(self) -> float | None:
-        """Write all that is due; returns the seconds until more is, or None when nothing waits."""
+    async def _flush(self, *, last: bool = False) -> float | None:
+        """Write all that is due, or all at last; returns the seconds until more is, or None when nothing waits."""
         loop = asyncio.get_running_loop()
         for key, series in list(self._waiting.items()):
-            if series.written and loop.time() - series.last_write < _COUNT_UP_SECONDS:
+            if not last and loop.time() - series.last_write < _COUNT_UP_SECONDS:
                 continue
-            self._waiting.pop(key, None)
+            del self._waiting[key]
             try:
                 await self._write(series)
             except ApiError as exc:
                 self._tell("failed")
                 log.debug("event not written", why=exc.message[:500])
+            except asyncio.CancelledError:
+                self._waiting[key] = series
+                raise
         if not self._waiting:
             self._arrived.clear()
             return None
@@ -143,7 +149,9 @@ class EventRecorder:
             body = series.body
             if count > 1:
                 body = {**body, "series": {"count": count, "lastObservedTime": now}}
-            await self._client.create(EVENTS, body, namespace=namespace)
+            # There already: an earlier try, whose answer was lost.
+            with suppress(AlreadyExists):
+                await self._client.create(EVENTS, body, namespace=namespace)
             self._tell("created")
         else:
             patch: Wire = {"series": {"count": count, "lastObservedTime": now}}
@@ -167,7 +175,7 @@ class EventRecorder:
         now = utc_now()
         namespace = regarding.namespace or CLUSTER_EVENTS_NAMESPACE
         # Unique among all replicas and restarts, and a valid name for every object's name.
-        name = f"{regarding.name[:200]}.{key}.{int(now.timestamp() * 1000):x}"
+        name = f"{regarding.name[:200].rstrip('-.')}.{key}.{int(now.timestamp() * 1000):x}"
         reference = {
             "apiVersion": regarding.api_version,
             "kind": regarding.kind,
