@@ -2,15 +2,17 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.domain.storage_key import storage_key
 from tests.bench.farm import BUCKET, COMMIT, OWNER
-from tests.bench.peers import HUB, KSERVE, RCLONE, S3FS, S5CMD, Peer
+from tests.bench.measure import USED
+from tests.bench.peers import HUB, KSERVE, RCLONE, S3FS, S5CMD
 
-US = "localmodel"
+US, RUNNING = "localmodel", "localmodel (running)"
+WARM = "warm"
 _KEYS = {
     "AWS_ACCESS_KEY_ID": "BENCHBENCHBENCH00001",
     "AWS_SECRET_ACCESS_KEY": "not-looked-at",
@@ -51,40 +53,49 @@ class Server:
 
 @dataclass(frozen=True)
 class Client:
-    """command: for a model and a folder. peer: None = ourselves, or a limit."""
+    """command: for a model and a folder. uri: of a model, as the agent's cache is named by it; None = files right there.
+
+    together: one process fetches several models, each at `command(model, …)`'s place, rather than a process each.
+    """
 
     name: str
     command: Callable[[str, Path], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
-    peer: Peer | None = None
+    uri: Callable[[str], str] | None = None
+    together: Callable[[Sequence[str], Path], list[str]] | None = None
 
     def place(self, model: str, folder: Path) -> Path:
         """Where the model's files are afterwards."""
-        if self.name == US:
-            return folder / "models" / storage_key(self.command(model, folder)[2])
-        return folder
+        return folder / "models" / storage_key(self.uri(model)) if self.uri else folder
 
 
-def agent(uri: Callable[[str], str], environment: Mapping[str, str]) -> Client:
+def ours(uri: Callable[[str], str], environment: Mapping[str, str]) -> list[Client]:
+    """As a person starts it, and as it runs on a node: without the second that Python takes to start."""
     program = shutil.which("localmodel-agent", path=Path(sys.executable).parent)
     if program is None:
         raise RuntimeError("localmodel-agent is not installed: run `make setup` once")
-    return Client(
-        US,
-        lambda model, out: [program, "pull", uri(model), "--root", str(out), "--quiet"],
-        environment,
-    )
+
+    def running(models: Sequence[str], out: Path) -> list[str]:
+        command = [sys.executable, "-m", "tests.bench.agent", str(out), str(out / USED)]
+        return [*command, uri(WARM), *map(uri, models)]
+
+    return [
+        Client(
+            US,
+            lambda model, out: [program, "pull", uri(model), "--root", str(out), "--quiet"],
+            environment,
+            uri,
+        ),
+        Client(RUNNING, lambda model, out: running([model], out), environment, uri, running),
+    ]
 
 
 def s3(server: Server) -> list[Client]:
     common = {**_KEYS, **server.trust}
     endpoint = server.url
     return [
-        agent(
-            lambda model: f"s3://{BUCKET}/{model}",
-            {**common, "AWS_ENDPOINT_URL_S3": endpoint},
-        ),
-        Client("s5cmd", lambda model, out: _s5cmd(endpoint, model, out), common, S5CMD),
+        *ours(lambda model: f"s3://{BUCKET}/{model}", {**common, "AWS_ENDPOINT_URL_S3": endpoint}),
+        Client("s5cmd", lambda model, out: _s5cmd(endpoint, model, out), common),
         Client(
             "rclone",
             lambda model, out: _rclone(f"bench:{BUCKET}/{model}", out),
@@ -96,13 +107,11 @@ def s3(server: Server) -> list[Client]:
                 "RCLONE_CONFIG_BENCH_ENDPOINT": endpoint,
                 "RCLONE_CONFIG_BENCH_REGION": "us-east-1",
             },
-            RCLONE,
         ),
         Client(
             "KServe",
             lambda model, out: [KSERVE.command, "-c", _KSERVE, f"s3://{BUCKET}/{model}", str(out)],
             {**common, "AWS_ENDPOINT_URL": endpoint},
-            KSERVE,
         ),
         Client(
             "s3fs",
@@ -115,7 +124,6 @@ def s3(server: Server) -> list[Client]:
                 endpoint,
             ],
             common,
-            S3FS,
         ),
     ]
 
@@ -123,7 +131,7 @@ def s3(server: Server) -> list[Client]:
 def gcs(server: Server) -> list[Client]:
     environment = {"STORAGE_EMULATOR_HOST": server.url, "NO_GCE_CHECK": "true"}
     return [
-        agent(lambda model: f"gs://{BUCKET}/{model}", environment),
+        *ours(lambda model: f"gs://{BUCKET}/{model}", environment),
         Client(
             "rclone",
             lambda model, out: _rclone(f"bench:{BUCKET}/{model}", out),
@@ -132,13 +140,11 @@ def gcs(server: Server) -> list[Client]:
                 "RCLONE_CONFIG_BENCH_ANONYMOUS": "true",
                 "RCLONE_CONFIG_BENCH_ENDPOINT": f"{server.url}/storage/v1/",
             },
-            RCLONE,
         ),
         Client(
             "KServe",
             lambda model, out: [KSERVE.command, "-c", _KSERVE, f"gs://{BUCKET}/{model}", str(out)],
             environment,
-            KSERVE,
         ),
     ]
 
@@ -146,18 +152,16 @@ def gcs(server: Server) -> list[Client]:
 def hub(server: Server) -> list[Client]:
     environment = {"HF_ENDPOINT": server.url, "HF_HUB_DISABLE_XET": "1"}
     return [
-        agent(lambda model: f"hf://{OWNER}/{model}:{COMMIT}", environment),
+        *ours(lambda model: f"hf://{OWNER}/{model}:{COMMIT}", environment),
         Client(
             "huggingface_hub",
             lambda model, out: [HUB.command, "-c", _HUB, f"{OWNER}/{model}", str(out)],
             {**environment, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
-            HUB,
         ),
         Client(
             "KServe",
             lambda model, out: [KSERVE.command, "-c", _KSERVE, f"hf://{OWNER}/{model}", str(out)],
             {**environment, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
-            KSERVE,
         ),
     ]
 

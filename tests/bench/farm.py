@@ -130,9 +130,10 @@ class Farm(contextlib.ExitStack):
         )
         return self
 
-    def urls(self, model: str, *, tls: bool = False) -> list[str]:
-        base = self.tls_url if tls else self.url
-        return [f"{base}/{BUCKET}/{model}/{file.name}" for file in self.models[model].files]
+    def paths(self, model: str) -> list[str]:
+        """Of the model's files, as a plain web server has them."""
+        found = self.models[model]
+        return [_s3_path(found, file) for file in found.files]
 
     def sent(self) -> int:
         """Bytes of files that were sent since the last call, whatever else was."""

@@ -1,6 +1,6 @@
-"""`python -IS limits.py write FILE BYTES` and `… read URL…`: what disk and server allow, with next to no client.
+"""`python -IS limits.py write FILE BYTES` and `… read STREAMS URL…`: what disk and server allow, with next to no client.
 
-write: O_DIRECT in blocks of 8 MiB, one after the other, then fsync. read: two connections that throw away what comes.
+write: O_DIRECT in blocks of 8 MiB, one after the other, then fsync. read: connections that throw away what comes.
 """
 
 import http.client
@@ -12,7 +12,6 @@ import threading
 from urllib.parse import urlsplit
 
 _BLOCK = 8 << 20
-_STREAMS = 2
 
 
 def write(path: str, size: int) -> None:
@@ -25,13 +24,14 @@ def write(path: str, size: int) -> None:
     os.close(fd)
 
 
-def read(urls: list[str]) -> None:
-    """Every file once; a single one in two halves."""
+def read(streams: int, urls: list[str]) -> None:
+    """Every file once; a single one in as many ranges as there are streams."""
     todo = [(url, "") for url in reversed(urls)]
     if len(urls) == 1:
-        half = _size(urls[0]) // 2
-        todo = [(urls[0], f"bytes=0-{half - 1}"), (urls[0], f"bytes={half}-")]
-    threads = [threading.Thread(target=_drain, args=(todo,)) for _ in range(_STREAMS)]
+        size = _size(urls[0])
+        cuts = [size * n // streams for n in range(streams + 1)]
+        todo = [(urls[0], f"bytes={cuts[n]}-{cuts[n + 1] - 1}") for n in range(streams)]
+    threads = [threading.Thread(target=_drain, args=(todo,)) for _ in range(streams)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -70,4 +70,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "write":
         write(sys.argv[2], int(sys.argv[3]))
     else:
-        read(sys.argv[2:])
+        read(int(sys.argv[2]), sys.argv[3:])

@@ -3,16 +3,19 @@
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from tests.bench import clients
-from tests.bench.clients import Client, Server
+from tests.bench.clients import RUNNING, US, Client, Server
 from tests.bench.farm import Farm
 
 DISK, NULL = "disk (O_DIRECT)", "server to null"
 LIMITS = (DISK, NULL)
+DELAY = 0.02
+# As many as fill each link: two on loopback, and far away as many as the agent opens by default.
+_STREAMS, _FAR_STREAMS = 2, 16
 _PROGRAM = str(Path(__file__).with_name("limits.py"))
 
 
@@ -31,19 +34,39 @@ class Load:
     models: tuple[str, ...]
     clients: Callable[[Server], list[Client]] = clients.s3
     tls: bool = False
+    far: bool = False
     start: Start = Start.NOTHING
 
-    def server(self, farm: Farm) -> Server:
-        return Server(farm.tls_url, farm.authority) if self.tls else Server(farm.url)
-
-    def contestants(self, farm: Farm) -> list[Client]:
-        server = self.server(farm)
-        found = [_together(client, self.models) for client in self.clients(server)]
+    def contestants(self, farm: Farm, far_url: str) -> list[Client]:
+        """far_url: the same server at the end of a long link."""
+        server = Server(far_url if self.far else farm.url)
+        if self.tls:
+            server = Server(farm.tls_url, farm.authority)
+        found = self.clients(server)
         if self.start is not Start.NOTHING:
-            return found
-        urls = [url for model in self.models for url in farm.urls(model, tls=self.tls)]
-        null = [sys.executable, "-IS", _PROGRAM, "read", *urls]
+            return [client for client in found if client.name != RUNNING]
+        if len(self.models) > 1:
+            found = [client for client in found if client.name != US]
+        streams = _FAR_STREAMS if self.far else _STREAMS
+        urls = [f"{server.url}{path}" for model in self.models for path in farm.paths(model)]
+        null = [sys.executable, "-IS", _PROGRAM, "read", str(streams), *urls]
         return [*found, Client(NULL, lambda *_: null, server.trust)]
+
+    def command(self, client: Client, out: Path) -> list[str]:
+        """Several models are fetched side by side: by one process where the client can, else by one each."""
+        if len(self.models) == 1 or client.name in LIMITS:
+            return client.command(self.models[0], out)
+        if client.together:
+            return client.together(self.models, out)
+        each = (
+            f"mkdir -p {out / model}; {shlex.join(client.command(model, out / model))} &"
+            for model in self.models
+        )
+        return ["sh", "-c", "\n".join([*each, "wait"])]
+
+    def folder(self, client: Client, model: str, out: Path) -> Path:
+        """What `command` gave the client for this model."""
+        return out if len(self.models) == 1 or client.together else out / model
 
 
 def disk(size: int) -> Client:
@@ -61,6 +84,9 @@ LOADS: Sequence[Load] = (
     Load("one-tls", "one object of 4 GiB over TLS", ("one",), tls=True),
     Load("shards-tls", "8 files of 512 MiB and 40 small ones over TLS", ("shards",), tls=True),
     Load("small-tls", "5,000 files of 20 KiB over TLS", ("small",), tls=True),
+    Load("one-far", "one object of 4 GiB, 40 ms away", ("one",), far=True),
+    Load("shards-far", "8 files of 512 MiB and 40 small ones, 40 ms away", ("shards",), far=True),
+    Load("small-far", "5,000 files of 20 KiB, 40 ms away", ("small",), far=True),
     Load("hub", "Hugging Face Hub: 8 files of 512 MiB and 40 small ones", ("shards",), clients.hub),
     Load("gcs", "GCS JSON API: 8 files of 512 MiB and 40 small ones", ("shards",), clients.gcs),
     Load("again", "one object of 4 GiB that is there already", ("one",), start=Start.COMPLETE),
@@ -71,18 +97,3 @@ LOADS: Sequence[Load] = (
         tuple(f"eight-{n}" for n in range(1, 9)),
     ),
 )
-
-
-def _together(client: Client, models: tuple[str, ...]) -> Client:
-    """One command for several models: side by side, each in a folder of its own."""
-    if len(models) == 1:
-        return client
-
-    def command(_: str, out: Path) -> list[str]:
-        all_of_them = (
-            f"mkdir -p {out / model}; {shlex.join(client.command(model, out / model))} &"
-            for model in models
-        )
-        return ["sh", "-c", "\n".join([*all_of_them, "wait"])]
-
-    return replace(client, command=command)

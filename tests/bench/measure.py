@@ -25,6 +25,10 @@ class Run:
     load_average: float = 0.0
 
 
+# What a program says itself that its work took, in the folder it was given; without its start.
+USED = "used.json"
+
+
 class Failed(Exception):
     """The client did not do what it was to do."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench.clients import US
+from tests.bench.clients import RUNNING, US
 from tests.bench.loads import DISK, LIMITS, Load
 from tests.bench.measure import Run
 
@@ -42,7 +42,8 @@ class Result:
         size = self.disk_bytes if client == DISK else self.size
         wall = self._median(client, "wall")
         rate = size / wall / 1e6
-        ours = f"{wall / self._median(US, 'wall'):.2f}" if US in self.runs else "-"
+        us = RUNNING if RUNNING in self.runs else US
+        ours = f"{wall / self._median(us, 'wall'):.2f}" if us in self.runs else "-"
         disk = "-"
         if DISK in self.runs:
             disk = f"{rate * self._median(DISK, 'wall') / self.disk_bytes * 1e6:.2f}"

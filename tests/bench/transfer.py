@@ -1,6 +1,7 @@
 """The benchmark of transfers: every load with every client, interleaved and shuffled, on the same bytes."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -14,9 +15,11 @@ from tests.bench import clients, content, measure, peers
 from tests.bench.clients import Client
 from tests.bench.content import GIB, MIB
 from tests.bench.farm import BUCKET, Farm
-from tests.bench.loads import LIMITS, Load, Start, disk
+from tests.bench.loads import DELAY, LIMITS, Load, Start, disk
 from tests.bench.measure import Failed, Run
 from tests.bench.report import Result
+from tests.support.latency import Link
+from tests.support.servers.process import LOOPBACK
 
 # Sources, one output and what a killed run left.
 _SPACE = 16 * GIB
@@ -25,15 +28,18 @@ _SPACE = 16 * GIB
 class Session:
     """The models that the loads need, and a server for them, in a folder that goes away."""
 
-    def __init__(self, folder: Path, farm: Farm, absent: Mapping[str, str], scale: float) -> None:
+    def __init__(
+        self, folder: Path, farm: Farm, link_port: int, absent: Mapping[str, str], scale: float
+    ) -> None:
         self._folder, self._farm, self._absent = folder, farm, absent
+        self._far = f"http://{LOOPBACK}:{link_port}"
         self._out = folder / "out"
         self._disk_bytes = max(64 * MIB, int(4 * GIB * scale))
 
     def measure(self, load: Load, *, rounds: int) -> Result:
         size = sum(self._farm.models[name].size for name in load.models)
         result = Result(load, size, self._disk_bytes)
-        contestants = [*load.contestants(self._farm), disk(self._disk_bytes)]
+        contestants = [*load.contestants(self._farm, self._far), disk(self._disk_bytes)]
         for name in {client.name for client in contestants} & self._absent.keys():
             result.failures[name] = self._absent[name]
         for number in range(rounds):
@@ -54,7 +60,7 @@ class Session:
 
     def _run(self, load: Load, client: Client) -> Run:
         measure.clear(self._out)
-        command = client.command(load.models[0], self._out)
+        command = load.command(client, self._out)
         limit = client.name in LIMITS
         if not limit and load.start is not Start.NOTHING:
             half = self._farm.models[load.models[0]].size // 2
@@ -66,6 +72,9 @@ class Session:
         if not limit:
             run = replace(run, settle=measure.settle())
             self._check(load, client)
+        used = self._out / measure.USED
+        if used.exists():
+            run = replace(run, **json.loads(used.read_text()))
         return replace(run, moved=self._farm.sent())
 
     def _once(self, client: Client, command: Sequence[str], kill_at: int = 0) -> Run:
@@ -76,7 +85,7 @@ class Session:
     def _check(self, load: Load, client: Client) -> None:
         for name in load.models:
             model = self._farm.models[name]
-            folder = self._out if len(load.models) == 1 else self._out / name
+            folder = load.folder(client, name, self._out)
             sizes = {file.name: file.size for file in model.files}
             measure.check(client.place(name, folder), sizes, client.name)
 
@@ -88,7 +97,7 @@ def session(loads: Sequence[Load], *, scale: float) -> Iterator[Session]:
     if shutil.disk_usage(peers.HOME).free < _SPACE * scale:
         raise SystemExit(f"{peers.HOME}: {_SPACE * scale / GIB:.0f} GiB of free space are needed")
     absent = {peer.name: why for peer, why in peers.install(peers.ALL).items()}
-    names = dict.fromkeys(name for load in loads for name in load.models)
+    names = dict.fromkeys([clients.WARM, *(name for load in loads for name in load.models)])
     with tempfile.TemporaryDirectory(prefix="run-", dir=peers.HOME) as temporary:
         folder = Path(temporary)
         models = []
@@ -97,8 +106,11 @@ def session(loads: Sequence[Load], *, scale: float) -> Iterator[Session]:
             models.append(content.make(name, folder / "content" / BUCKET / name, scale))
         os.sync()
         with_hub = any(load.clients is clients.hub for load in loads)
-        with Farm(folder, models, hub=with_hub) as farm:
-            yield Session(folder, farm, absent, scale)
+        with (
+            Farm(folder, models, hub=with_hub) as farm,
+            Link(farm.http_port, delay=DELAY, log=folder / "link.log") as link,
+        ):
+            yield Session(folder, farm, link.port, absent, scale)
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,65 @@
+"""`python -m tests.bench.agent ROOT USED WARM URI…`: an agent that runs already fetches models, all at once.
+
+The same parts as on a node, without Kubernetes. It fetches WARM first, so that libraries are loaded and the store is
+open; USED gets what the others took, as JSON.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.access import GivenCredentials
+from agent.assembly import Limits, assemble
+from agent.blocking import Blocking
+from agent.cli.pull import PullOptions, wanted_from
+from agent.copy import Have
+from agent.policy import SourcePolicy
+from agent.progress import CopyWatch
+from agent.storage.store import Store
+
+
+async def fetch(root: Path, warm: str, uris: list[str]) -> dict[str, float]:
+    """Seconds, and seconds of processor time, that `uris` took."""
+    blocking = Blocking()
+    store = await blocking(Store.open, root)
+    parts = assemble(
+        store,
+        root=root,
+        limits=Limits(),
+        reader=GivenCredentials(),
+        policy=SourcePolicy.unrestricted(hf_endpoint=os.environ.get("HF_ENDPOINT")),
+        blocking=blocking,
+    )
+
+    async def copy(uri: str) -> None:
+        wanted = wanted_from(PullOptions(uri=uri, root=root))
+        await parts.copier.copy(wanted, CopyWatch(started=datetime.now(UTC)), Have())
+
+    await copy(warm)
+    started, cpu = time.monotonic(), _cpu()
+    async with asyncio.TaskGroup() as group:
+        for uri in uris:
+            group.create_task(copy(uri), name=uri)
+    used = {"wall": time.monotonic() - started, "cpu": _cpu() - cpu}
+    await parts.engine.close()
+    await blocking(store.close)
+    blocking.close()
+    return used
+
+
+def main(root: Path, used: Path, warm: str, *uris: str) -> None:
+    used.write_text(json.dumps(asyncio.run(fetch(root, warm, list(uris)))))
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
