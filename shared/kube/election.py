@@ -20,6 +20,9 @@ from shared.kube.time import micro_time, utc_now
 LEASE_SECONDS: Final = 15
 _RENEW_SHARE: Final = 2 / 3
 _TRY_SHARE: Final = 2 / 15
+# A request that hangs must leave time for others: 3 s for each, and half a second from one to the next.
+_ATTEMPT_SHARE: Final = 1 / 5
+_RETRY_SHARE: Final = 1 / 30
 
 log = structlog.get_logger(__name__)
 
@@ -112,12 +115,16 @@ class LeaderElection:
 
     async def _renew_until_lost(self) -> None:
         loop = asyncio.get_running_loop()
+        pause = self._lease_seconds * _TRY_SHARE
         while self._renewed_at is not None:
             deadline = self._renewed_at + self._lease_seconds * _RENEW_SHARE
-            await asyncio.sleep(min(self._lease_seconds * _TRY_SHARE, deadline - loop.time()))
+            await asyncio.sleep(min(pause, deadline - loop.time()))
             if must_stop(self._renewed_at, lease_seconds=self._lease_seconds, now=loop.time()):
                 return
-            await self._try(deadline - loop.time())
+            renewed = await self._try(
+                min(deadline - loop.time(), self._lease_seconds * _ATTEMPT_SHARE)
+            )
+            pause = self._lease_seconds * (_TRY_SHARE if renewed else _RETRY_SHARE)
             if self._observed is not None and self._observed.holder != self._identity:
                 return
 

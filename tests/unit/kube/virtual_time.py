@@ -10,7 +10,7 @@ T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 # What was sent over loopback in this process is there at once; the rest is for a kernel that is busy elsewhere.
-_GRACE_SECONDS: Final = 0.002
+_GRACE_SECONDS: Final = 0.001
 # Not zero, as the clock of a real machine.
 _START: Final = 1000.0
 
@@ -23,7 +23,8 @@ class _Selector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None or timeout <= 0:
             return super().select(timeout)
-        ready = super().select(_GRACE_SECONDS)
+        # The one file that is always there is the loop's own.
+        ready = super().select(_GRACE_SECONDS if len(self.get_map()) > 1 else 0)
         if not ready:
             self.ahead += timeout
         return ready
