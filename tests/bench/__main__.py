@@ -1,15 +1,18 @@
 """`python -m tests.bench [NAME…]`: measure, print tables, write JSON."""
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
-from tests.bench import report
+from tests.bench import memory, report
 from tests.bench.loads import LOADS
 from tests.bench.peers import ALL
 from tests.bench.transfer import session
 
 _NAMES = {load.name: load for load in LOADS}
-_OTHERS = ()
+_OTHERS = ("memory", "controller")
 
 
 def main() -> None:
@@ -18,14 +21,21 @@ def main() -> None:
     versions = [f"{peer.name}: {peer.version}" for peer in ALL]
     about = report.machine()
     print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
-    results = []
+    results: list[report.Result] = []
+    idle: list[dict[str, Any]] = []
     if loads:
         with session(loads, scale=arguments.scale) as running:
             for load in loads:
                 results.append(running.measure(load, rounds=1 if arguments.quick else 3))
                 print(f"\n{results[-1].table()}", flush=True)
                 if arguments.json:
-                    report.save(arguments.json, results, versions)
+                    report.save(arguments.json, results, idle, versions)
+    if "memory" in arguments.names:
+        idle = memory.measure()
+        if arguments.json:
+            report.save(arguments.json, results, idle, versions)
+    if "controller" in arguments.names:
+        subprocess.run([sys.executable, "-m", "tests.bench.controller"], check=True)
 
 
 def _arguments() -> argparse.Namespace:
@@ -42,13 +52,13 @@ def _arguments() -> argparse.Namespace:
         metavar="NAME",
         choices=[*_NAMES, *_OTHERS, []],
         default=[],
-        help=f"loads, or {', '.join(_OTHERS)}; default: all loads",
+        help=f"loads, or {', '.join(_OTHERS)}; default: all loads and memory",
     )
     parser.add_argument("--quick", action="store_true", help="one round instead of three")
     parser.add_argument("--scale", type=float, default=1.0, help="make models smaller by this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all runs there")
     arguments = parser.parse_args()
-    arguments.names = arguments.names or list(_NAMES)
+    arguments.names = arguments.names or [*_NAMES, "memory"]
     return arguments
 
 

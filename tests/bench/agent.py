@@ -41,11 +41,13 @@ async def fetch(root: Path, warm: str, uris: list[str]) -> dict[str, float]:
         await parts.copier.copy(wanted, CopyWatch(started=datetime.now(UTC)), Have())
 
     await copy(warm)
-    started, cpu = time.monotonic(), _cpu()
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
     async with asyncio.TaskGroup() as group:
         for uri in uris:
             group.create_task(copy(uri), name=uri)
-    used = {"wall": time.monotonic() - started, "cpu": _cpu() - cpu}
+    wall, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF)
+    system = after.ru_stime - before.ru_stime
+    used = {"wall": wall, "cpu": after.ru_utime - before.ru_utime + system, "system": system}
     await parts.engine.close()
     await blocking(store.close)
     blocking.close()
@@ -54,11 +56,6 @@ async def fetch(root: Path, warm: str, uris: list[str]) -> dict[str, float]:
 
 def main(root: Path, used: Path, warm: str, *uris: str) -> None:
     used.write_text(json.dumps(asyncio.run(fetch(root, warm, list(uris)))))
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

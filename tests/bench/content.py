@@ -61,6 +61,8 @@ def sizes(name: str, scale: float) -> Mapping[str, int]:
             return {f"file-{n:05}.bin": 20 * KIB for n in range(int(5000 * scale))}
         case "warm":
             return {"config.json": KIB}
+        case _ if name.startswith("tiny"):
+            return {f"file-{n:02}.bin": 64 * KIB for n in range(10)}
         case _:
             return {"model.safetensors": _scaled(512 * MIB, scale)}
 

@@ -15,14 +15,18 @@ _RUNNER = Path(__file__).with_name("runner.py")
 
 @dataclass(frozen=True)
 class Run:
-    """settle: seconds until what was written is durable, after the program has ended. moved: bytes that the server sent."""
+    """cpu: seconds, `system` of them in the kernel. settle: seconds until what was written is durable, after the end.
+
+    moved: bytes that the server sent. others: cores that were in use just before.
+    """
 
     wall: float
     cpu: float
+    system: float
     peak: int
     settle: float = 0.0
     moved: int = 0
-    load_average: float = 0.0
+    others: float = 0.0
 
 
 # What a program says itself that its work took, in the folder it was given; without its start.
@@ -42,7 +46,7 @@ def run(
     kill_at: int = 0,
 ) -> Run:
     """Raises Failed with the end of its output, unless it was to be killed."""
-    load, result, log = os.getloadavg()[0], folder / "result.json", folder / f"{name}.log"
+    others, result, log = _cores_in_use(), folder / "result.json", folder / f"{name}.log"
     result.unlink(missing_ok=True)
     log.unlink(missing_ok=True)
     runner = [sys.executable, "-IS", str(_RUNNER), str(result), str(log), str(kill_at), *command]
@@ -60,7 +64,22 @@ def run(
     if found["code"] and not kill_at:
         said = log.read_text(errors="replace").strip()[-600:]
         raise Failed(f"{name} ended with {found['code']}: {said}")
-    return Run(found["wall"], found["cpu"], found["peak"], load_average=load)
+    return Run(found["wall"], found["cpu"], found["system"], found["peak"], others=others)
+
+
+def _cores_in_use() -> float:
+    """By whoever else is on this machine: measured while nothing of ours runs."""
+    before, started = _busy(), time.monotonic()
+    time.sleep(0.5)
+    return (_busy() - before) / (time.monotonic() - started)
+
+
+def _busy() -> float:
+    """Seconds of processor time since the start, of all cores; waiting for a disk is not being busy."""
+    user, nice, system, _, _, *interrupts = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]
+    )
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def settle() -> float:

@@ -64,13 +64,13 @@ class Result:
         """Fastest first, limits last."""
         order = sorted(self.runs, key=lambda name: (name in LIMITS, self._median(name, "wall")))
         rows = [self.row(name) for name in order]
-        loads = [run.load_average for runs in self.runs.values() for run in runs]
+        others = [run.others for runs in self.runs.values() for run in runs]
         lines = [
             f"### {self.load.name}: {self.load.title}",
             "",
-            *_markdown(_COLUMNS, rows),
+            *markdown(_COLUMNS, rows),
             "",
-            f"Medians of {max(map(len, self.runs.values()))}; load average before the runs {min(loads):.1f} to {max(loads):.1f}.",
+            f"Medians of {max(map(len, self.runs.values()))}; cores that others used {min(others):.1f} to {max(others):.1f}.",
             *(f"Absent: {name}: {why}" for name, why in self.failures.items()),
         ]
         return "\n".join(lines)
@@ -113,12 +113,19 @@ def machine() -> Mapping[str, Any]:
     }
 
 
-def save(path: Path, results: Sequence[Result], versions: Sequence[str]) -> None:
+def save(
+    path: Path,
+    results: Sequence[Result],
+    memory: Sequence[Mapping[str, Any]],
+    versions: Sequence[str],
+) -> None:
+    """All runs, so that nothing has to be measured again to be looked at in another way."""
     found = {
         "machine": machine(),
         "taken": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "peers": list(versions),
-        "results": [result.data() for result in results],
+        "transfers": [result.data() for result in results],
+        "memory": list(memory),
     }
     path.write_text(json.dumps(found, indent=1) + "\n")
 
@@ -131,7 +138,8 @@ def _spread(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
     }
 
 
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table; numbers to the right."""
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:

@@ -106,6 +106,7 @@ def main() -> None:
                 "code": os.waitstatus_to_exitcode(status),
                 "wall": wall,
                 "cpu": used.ru_utime + used.ru_stime,
+                "system": used.ru_stime,
                 "peak": max(used.ru_maxrss << 10, family.peak),
             }
         )
