@@ -57,9 +57,22 @@ def load(model: type[S], *, file: Path | None, environment: Mapping[str, str] | 
         raise SettingsError(problems) from exc
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML itself lets the last of equal keys win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                problem=f"given twice: {', '.join(twice)}", problem_mark=node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
         raise SettingsError(f"{file}: {exc}") from exc
     if content is None:

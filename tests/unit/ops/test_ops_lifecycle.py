@@ -1,0 +1,106 @@
+"""How a program ends: by itself, by a signal, by a part that fails."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from shared.ops.lifecycle import run_until
+
+PROGRAM = """
+import asyncio, sys
+from shared.ops import lifecycle, logging
+
+logging.configure("info", "json")
+
+async def main(stop):
+    print("up", flush=True)
+    await stop.wait()
+    print("draining", flush=True)
+    if sys.argv[1] == "slow":
+        await asyncio.sleep(60)
+    return 7
+
+sys.exit(lifecycle.run(main, state=lambda: {"models": 3}))
+"""
+
+
+def started(pace: str) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, pace],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "up\n"
+    return child
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_program_drain_and_end_with_its_own_code(number: signal.Signals) -> None:
+    child = started("quick")
+    child.send_signal(number)
+    out, err = child.communicate(timeout=20)
+    assert (out, child.returncode) == ("draining\n", 7)
+    assert number.name in err
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    child = started("slow")
+    child.send_signal(signal.SIGTERM)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "draining\n"
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=20)
+    assert child.returncode == 128 + signal.SIGTERM
+
+
+def test_sigusr2_logs_the_state_and_the_program_goes_on() -> None:
+    child = started("quick")
+    child.send_signal(signal.SIGUSR2)
+    assert child.stderr is not None
+    assert "models" in child.stderr.readline()
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=20)
+    assert child.returncode == 7
+
+
+class Part:
+    def __init__(self) -> None:
+        self.ended = False
+
+    async def run(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            self.ended = True
+
+
+async def test_a_stop_ends_every_part_and_waits_for_it() -> None:
+    stop, parts = asyncio.Event(), [Part(), Part()]
+    asyncio.get_running_loop().call_soon(stop.set)
+    await run_until(stop, {"a": parts[0].run(), "b": parts[1].run()})
+    assert all(part.ended for part in parts)
+
+
+async def test_a_part_that_fails_ends_the_others_and_is_heard() -> None:
+    part = Part()
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as failed:
+        await run_until(asyncio.Event(), {"good": part.run(), "bad": fails()})
+    assert failed.group_contains(ZeroDivisionError)
+    assert part.ended
+
+
+async def test_a_part_that_returns_ends_the_program() -> None:
+    part = Part()
+    await run_until(asyncio.Event(), {"good": part.run(), "brief": asyncio.sleep(0)})
+    assert part.ended
