@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,7 +20,7 @@ from tests.support.servers.s3 import READER, S3Server
 
 NODES: Final = ("node-a", "node-b", "node-c")
 BIG_BYTES: Final = 1 << 30
-_CHUNK: Final = 1 << 24
+_PART: Final = 1 << 26
 API_VERSION: Final = "serving.kserve.io/v1alpha1"
 # Slow enough to watch, and to be killed half-way, on any machine.
 _BYTES_PER_SECOND: Final = 100 << 20
@@ -46,15 +48,23 @@ class Stage(ExitStack):
         self.agents: dict[str, Agent] = {}
 
     def build(self) -> None:
-        """Control plane, installation, nodes and stores."""
+        """Control plane, installation, nodes and stores, which fill meanwhile."""
+        self.s3 = self.enter_context(S3Server())
+        self.hub = self.enter_context(HubServer())
+        filling = self.enter_context(ThreadPoolExecutor(1))
+        self._models = filling.submit(
+            lambda: {"magika": self._magika(), "big": self._big(), "tiny": self._tiny()}
+        )
         self.control_plane = self.enter_context(ControlPlane(self.folder / "controlplane"))
         self.control_plane.apply_deploy()
         for node in NODES:
             self.control_plane.add_node(node, {"accelerator": "gpu"})
-        self.s3 = self.enter_context(S3Server())
-        self.hub = self.enter_context(HubServer())
-        self.models = {"magika": self._magika(), "big": self._big(), "tiny": self._tiny()}
         self._store_credentials()
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """By the names that the caches get."""
+        return self._models.result()
 
     def start_programs(self) -> None:
         self.controller = Controller(self.control_plane, self.folder / "programs")
@@ -105,19 +115,17 @@ class Stage(ExitStack):
 
     def _big(self) -> Model:
         """One GiB that does not compress, and a small file beside it."""
-        path = self.folder / "weights.safetensors"
         digest = hashlib.sha256()
-        with path.open("wb") as output:
-            for _ in range(BIG_BYTES // _CHUNK):
-                chunk = os.urandom(_CHUNK)
-                digest.update(chunk)
-                output.write(chunk)
+
+        def parts() -> Iterator[bytes]:
+            for _ in range(BIG_BYTES // _PART):
+                part = os.urandom(_PART)
+                digest.update(part)
+                yield part
+
+        self.s3.put_parts("models", "big/weights.safetensors", parts())
         config = b'{"architectures": ["Demo"]}'
         self.s3.put("models", "big/config.json", config)
-        with path.open("rb") as content:
-            parts = iter(lambda: content.read(64 << 20), b"")
-            self.s3.put_parts("models", "big/weights.safetensors", list(parts))
-        path.unlink()
         digests = {
             "weights.safetensors": digest.hexdigest(),
             "config.json": hashlib.sha256(config).hexdigest(),

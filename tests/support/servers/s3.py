@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class S3Server(contextlib.ExitStack):
             (("PUT", f"/buckets/{bucket}/{quote(key)}", body) for key, body in objects.items()),
         )
 
-    def put_parts(self, bucket: str, key: str, parts: list[bytes]) -> str:
+    def put_parts(self, bucket: str, key: str, parts: Iterable[bytes]) -> str:
         """Store an object by multipart upload; returns its ETag."""
         upload = self.client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
         done = [
