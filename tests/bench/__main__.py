@@ -20,6 +20,8 @@ def main() -> None:
     loads = [_NAMES[name] for name in arguments.names if name in _NAMES]
     versions = [f"{peer.name}: {peer.version}" for peer in ALL]
     about = report.machine()
+    if arguments.scale != 1:
+        about = {**about, "models scaled by": arguments.scale}
     print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
     results: list[report.Result] = []
     idle: list[dict[str, Any]] = []

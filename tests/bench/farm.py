@@ -190,7 +190,7 @@ class Farm(contextlib.ExitStack):
         self._map("s3", rules)
 
     def _list_gcs(self, model: Model) -> None:
-        items = [_gcs_item(model, file) for file in model.files]
+        items = [_gcs_item(model, file, self.url) for file in model.files]
         self._put(f"gcs/{model.name}.json", json.dumps({"kind": "storage#objects", "items": items}))
         for item in items:
             self._put(f"gcs-object/{item['name']}", json.dumps(item))
@@ -256,11 +256,13 @@ def _s3_page(files: Iterable[File], model: str, following: str | None) -> str:
     )
 
 
-def _gcs_item(model: Model, file: File) -> dict[str, str]:
+def _gcs_item(model: Model, file: File, url: str) -> dict[str, str]:
+    name = f"{model.name}/{file.name}"
     return {
         "kind": "storage#object",
-        "name": f"{model.name}/{file.name}",
+        "name": name,
         "bucket": BUCKET,
+        "mediaLink": f"{url}/download/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}?alt=media",
         "size": str(file.size),
         "generation": "1",
         "metageneration": "1",

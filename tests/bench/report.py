@@ -70,7 +70,7 @@ class Result:
             "",
             *markdown(_COLUMNS, rows),
             "",
-            f"Medians of {max(map(len, self.runs.values()))}; cores that others used {min(others):.1f} to {max(others):.1f}.",
+            f"{self.size / 1e9:.2f} GB. Medians of {max(map(len, self.runs.values()))}; cores that others used {min(others):.1f} to {max(others):.1f}.",
             *(f"Absent: {name}: {why}" for name, why in self.failures.items()),
         ]
         return "\n".join(lines)

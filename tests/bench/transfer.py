@@ -33,7 +33,8 @@ class Session:
     ) -> None:
         self._folder, self._farm, self._absent = folder, farm, absent
         self._far = f"http://{LOOPBACK}:{link_port}"
-        self._out = folder / "out"
+        self._ground = measure.Ground(folder)
+        self._out = self._ground.out
         self._disk_bytes = max(64 * MIB, int(4 * GIB * scale))
 
     def measure(self, load: Load, *, rounds: int) -> Result:
@@ -55,11 +56,10 @@ class Session:
                 else:
                     result.add(client.name, run)
                     _say(f"{load.name} {number + 1}: {client.name} {run.wall:.2f} s")
-        measure.clear(self._out)
         return result
 
     def _run(self, load: Load, client: Client) -> Run:
-        measure.clear(self._out)
+        self._ground.prepare()
         command = load.command(client, self._out)
         limit = client.name in LIMITS
         if not limit and load.start is not Start.NOTHING:
