@@ -43,8 +43,11 @@ class AddFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class RemoveFinalizer:
+    """`volumes`: those that no owner takes along; they go first."""
+
     cache: CacheView
     announce: tuple[Announcement, ...]
+    volumes: tuple["DeleteVolume", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,47 @@ class ApplyGroupStatus:
     announce: tuple[Announcement, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class CreateVolume:
+    """`body`: metadata and spec of the PersistentVolume."""
+
+    cache: CacheView
+    name: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateClaim:
+    cache: CacheView
+    namespace: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PatchVolume:
+    """A merge patch, only while the volume is as it was read."""
+
+    name: str
+    resource_version: str
+    patch: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteVolume:
+    """Only this very object."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteClaim:
+    namespace: str
+    name: str
+    uid: str
+
+
+VolumeAction = CreateVolume | CreateClaim | PatchVolume | DeleteVolume | DeleteClaim
 NodeAction = ApplyWorkList | DeleteWorkList
 CacheAction = AddFinalizer | RemoveFinalizer | ApplyCacheStatus
-Action = NodeAction | CacheAction | ApplyGroupStatus
+Action = NodeAction | CacheAction | ApplyGroupStatus | VolumeAction

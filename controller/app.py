@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import structlog
 
+from controller.configuration import ConfigurationWatch
 from controller.execute import Executor
 from controller.grace import Grace
 from controller.liveness import Liveness
@@ -18,10 +19,12 @@ from controller.metrics import FleetMetrics
 from controller.reconcilers.caches import CachePass
 from controller.reconcilers.groups import GroupPass
 from controller.reconcilers.nodes import NodePass
+from controller.reconcilers.volumes import VolumePass
 from controller.router import Router
+from controller.services import ServiceWatch
 from controller.settings import ControllerSettings
 from controller.world import World
-from shared.domain import parse
+from shared.domain import parse, serving
 from shared.kube.client import KubeClient
 from shared.kube.election import LeaderElection
 from shared.kube.errors import ApiError
@@ -35,6 +38,8 @@ from shared.kube.resource import (
     LOCAL_MODEL_NODE_GROUPS,
     LOCAL_MODEL_NODES,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
 )
 from shared.kube.runner import run_workers
 from shared.ops import lifecycle, logging
@@ -81,8 +86,11 @@ class Controller:
             router = Router(self._world, Liveness(loop.time), settings, self._metrics)
             self._informers = self._watch(client, router)
             parts = {f"watch {i.resource.plural}": i.run() for i in self._informers}
+            configuration = ConfigurationWatch(client, router, settings, self._metrics)
+            parts["configuration"] = configuration.run()
+            parts["services"] = ServiceWatch(client, router, self._metrics).run()
             parts["listen"] = self._listen(router)
-            parts["lead"] = self._contend(client, election_client, router)
+            parts["lead"] = self._contend(client, election_client, router, configuration)
             await lifecycle.run_until(stop, parts)
         finally:
             await server.stop()
@@ -138,8 +146,12 @@ class Controller:
         groups.on_change(router.group)
         nodes.on_change(router.node)
         works.on_change(router.work)
+        volumes = Informer(client, PERSISTENT_VOLUMES, serving.volume, metrics=metrics)
+        claims = Informer(client, PERSISTENT_VOLUME_CLAIMS, serving.claim, metrics=metrics)
         leases.on_change(router.lease)
-        return [caches, namespaced, groups, nodes, works, leases]
+        volumes.on_change(router.volume)
+        claims.on_change(router.claim)
+        return [caches, namespaced, groups, nodes, works, leases, volumes, claims]
 
     def _not_ready(self) -> str | None:
         if not self._informers:
@@ -154,13 +166,17 @@ class Controller:
             router.listen()
 
     async def _contend(
-        self, client: KubeClient, election_client: KubeClient, router: Router
+        self,
+        client: KubeClient,
+        election_client: KubeClient,
+        router: Router,
+        configuration: ConfigurationWatch,
     ) -> None:
         for informer in self._informers:  # nothing is ever written from half a picture
             await informer.wait_synced()
         log.info("synced", caches=len(self._world.caches), nodes=len(self._world.nodes))
         if not self._settings.leader_elect:
-            await self._lead(client, router)
+            await self._lead(client, router, configuration)
             return
         election = LeaderElection(
             election_client,
@@ -170,9 +186,11 @@ class Controller:
             metrics=self._metrics,
         )
         client.fence_writes(election.seconds_left)
-        await election.run(lambda: self._lead(client, router))
+        await election.run(lambda: self._lead(client, router, configuration))
 
-    async def _lead(self, client: KubeClient, router: Router) -> None:
+    async def _lead(
+        self, client: KubeClient, router: Router, configuration: ConfigurationWatch
+    ) -> None:
         """Until cancelled; nothing is written after this has ended."""
         settings, loop = self._settings, asyncio.get_running_loop()
         recorder = EventRecorder(
@@ -184,7 +202,9 @@ class Controller:
         )
         caches = CachePass(router, executor, now=_now, clock=loop.time)
         groups = GroupPass(router, executor, now=_now, clock=loop.time)
+        volumes = VolumePass(router, executor)
         queues = router.start()
+        configuration.tell(recorder)
         self._leading = True
         try:
             async with asyncio.TaskGroup() as group:
@@ -193,6 +213,7 @@ class Controller:
                     ("nodes", queues.nodes, nodes),
                     ("caches", queues.caches, caches),
                     ("groups", queues.groups, groups),
+                    ("volumes", queues.volumes, volumes),
                 ):
                     work = run_workers(
                         queue, reconcile, workers=settings.workers, name=name, metrics=self._metrics
@@ -200,6 +221,7 @@ class Controller:
                     group.create_task(work, name=name)
         finally:
             self._leading = False
+            configuration.tell(None)
             router.stop()
 
 

@@ -11,9 +11,15 @@ from controller.actions import (
     ApplyCacheStatus,
     ApplyGroupStatus,
     ApplyWorkList,
+    CreateClaim,
+    CreateVolume,
+    DeleteClaim,
+    DeleteVolume,
     DeleteWorkList,
+    PatchVolume,
     RemoveFinalizer,
 )
+from controller.execute_volumes import VolumeExecutor
 from controller.router import Router
 from shared.domain import parse
 from shared.domain.views import CacheView
@@ -41,6 +47,7 @@ class Executor:
         self._client = client
         self._recorder = recorder
         self._router = router
+        self._volumes = VolumeExecutor(client, router)
 
     async def execute(self, action: Action) -> None:
         match action:
@@ -50,7 +57,9 @@ class Executor:
                 await self._delete_work_list(action)
             case AddFinalizer(cache=cache):
                 await self._set_finalizers(cache, (*cache.finalizers, cache.finalizer))
-            case RemoveFinalizer(cache=cache, announce=announce):
+            case RemoveFinalizer(cache=cache, announce=announce, volumes=volumes):
+                for volume in volumes:
+                    await self._volumes.execute(volume)
                 kept = tuple(name for name in cache.finalizers if name != cache.finalizer)
                 await self._set_finalizers(cache, kept)
                 self._tell(_reference(cache), announce, action="Delete")
@@ -66,6 +75,8 @@ class Executor:
                     group.uid,
                 )
                 self._tell(reference, announce, action="Match")
+            case CreateVolume() | CreateClaim() | PatchVolume() | DeleteVolume() | DeleteClaim():
+                await self._volumes.execute(action)
             case _:
                 assert_never(action)
 

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from controller import routes
+from controller import routes, routes_serving
 from controller.liveness import Liveness
 from controller.pacing import Pace, Settling
 from controller.settings import ControllerSettings
 from controller.world import World
+from shared.domain.reasons import Reason
+from shared.domain.serving import ClaimView, ServiceView, VolumeView
 from shared.domain.storage_key import status_key
 from shared.domain.views import CacheView, GroupView, LeaseView, NodeView, WorkView
 from shared.kube.metrics import KubeMetrics
@@ -21,6 +23,7 @@ class Queues:
     nodes: WorkQueue[str]
     caches: WorkQueue[str]
     groups: WorkQueue[str]
+    volumes: WorkQueue[str]
 
 
 class Router:
@@ -44,6 +47,7 @@ class Router:
             nodes=WorkQueue("nodes", metrics=self._metrics),
             caches=WorkQueue("caches", metrics=self._metrics),
             groups=WorkQueue("groups", metrics=self._metrics),
+            volumes=WorkQueue("volumes", metrics=self._metrics),
         )
         self._queues = queues
         self.route(routes.everything(self.world))
@@ -52,7 +56,8 @@ class Router:
     def stop(self) -> None:
         self._settling.stop()
         if self._queues is not None:
-            for queue in (self._queues.nodes, self._queues.caches, self._queues.groups):
+            queues = self._queues
+            for queue in (queues.nodes, queues.caches, queues.groups, queues.volumes):
                 queue.shut_down()
         self._queues = None
 
@@ -83,6 +88,27 @@ class Router:
         if self._liveness.lease_changed(key.name, old, new) and key.name in self.world.silent:
             self.listen()
 
+    def service(self, version: str, old: ServiceView | None, new: ServiceView | None) -> None:
+        self.route(routes_serving.service_changed(self.world, version, old, new))
+
+    def services_known(self, kind: str) -> None:
+        self.route(routes_serving.services_known(self.world, kind))
+
+    def volume(self, key: ObjectKey, _: VolumeView | None, new: VolumeView | None) -> None:
+        self.route(routes_serving.volume_changed(self.world, key.name, new))
+
+    def claim(self, key: ObjectKey, _: ClaimView | None, new: ClaimView | None) -> None:
+        place = (key.namespace or "", key.name)
+        self.route(routes_serving.claim_changed(self.world, place, new))
+
+    def configured(self, managed: bool, problem: tuple[Reason, str] | None) -> None:
+        """`managed`: whether volumes are ours to make."""
+        self.route(routes_serving.configuration_changed(self.world, managed, problem))
+
+    def volumes_refused(self, key: str, why: str | None) -> None:
+        """What the API server said against the cache's volumes; None when it took them."""
+        self.route(routes_serving.refusal_changed(self.world, key, why))
+
     def listen(self) -> None:
         """Look again who lives."""
         world, settings = self.world, self._settings
@@ -104,6 +130,8 @@ class Router:
         for name in dirty.groups & self.world.groups.keys():
             wait = self.group_pace.wait(name, nodes=nodes, progress_only=False, now=now)
             queues.groups.add_after(name, wait)
+        for key in dirty.volumes:
+            queues.volumes.add(key)
         for key in dirty.caches | dirty.progress:
             cache = self.world.caches.get(key)
             if cache is None:

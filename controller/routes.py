@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from controller.world import World
+from controller.world import ANY_KEY, World
 from shared.domain.placement import EMPTY, Placement
 from shared.domain.views import CacheView, GroupView, NodeView, WorkView
 
@@ -17,6 +17,8 @@ class Dirty:
     caches: set[str] = field(default_factory=set)
     progress: set[str] = field(default_factory=set)
     groups: set[str] = field(default_factory=set)
+    volumes: set[str] = field(default_factory=set)
+    """Caches whose volumes are to be looked at."""
 
 
 def everything(world: World) -> Dirty:
@@ -24,6 +26,7 @@ def everything(world: World) -> Dirty:
         nodes=world.nodes.keys() | world.works.keys(),
         caches=set(world.caches),
         groups=set(world.groups),
+        volumes=world.serving.users.keys() | world.serving.volumes_of.keys(),
     )
 
 
@@ -33,6 +36,8 @@ def cache_changed(world: World, key: str, new: CacheView | None) -> Dirty:
         return Dirty()
     world.put_cache(key, new)
     dirty = Dirty(caches={key})
+    if old is None or new is None or _serves(old) != _serves(new):
+        dirty.volumes.add(key)
     views = [view for view in (old, new) if view is not None]
     if len(views) == 2 and _asks(views[0]) == _asks(views[1]):
         return dirty
@@ -53,13 +58,15 @@ def group_changed(world: World, name: str, new: GroupView | None) -> Dirty:
             return Dirty()
         if _takes(old) == _takes(new):
             world.groups[name] = new
-            return Dirty(groups={name})
+            served = set(world.naming.get(name, ())) if _mounts(old) != _mounts(new) else set()
+            return Dirty(groups={name}, volumes=served, caches=set(served))
     before = set(world.members.get(name, ()))
     world.put_group(name, new)
     return Dirty(
         settling=before | world.members.get(name, set()),
         caches=set(world.naming.get(name, ())),
         groups={name},
+        volumes=set(world.naming.get(name, ())) | world.serving.users.keys(),
     )
 
 
@@ -93,7 +100,11 @@ def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
     sizes = {key: world.sizes.get(key, 0) for key in was.reports.keys() | now.reports.keys()}
     world.put_work(name, new)
     dirty = Dirty()
-    dirty.caches.update(behind - world.unanswered(name))
+    answered = behind - world.unanswered(name)
+    dirty.caches.update(answered)
+    if ANY_KEY in answered:
+        dirty.caches.update(line.key for line in now.entries)
+        dirty.caches.update(was.reports)
     if was.entries != now.entries:
         for line in {*was.entries} ^ {*now.entries}:
             dirty.caches.add(line.key)
@@ -175,6 +186,15 @@ def _asks(cache: CacheView) -> tuple[object, ...]:
         cache.revision,
         cache.created,
     )
+
+
+def _serves(cache: CacheView) -> tuple[object, ...]:
+    """What of a cache bears on the volumes of its services."""
+    return cache.uid, cache.guarded, cache.deleting, cache.groups
+
+
+def _mounts(group: GroupView) -> tuple[object, ...]:
+    return group.volume, group.claim
 
 
 def _takes(group: GroupView) -> tuple[object, ...]:

@@ -6,8 +6,10 @@ Read-only for planners and valid within one synchronous pass; only `controller.r
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from controller.serving import Serving
 from shared.domain.parse import entry
 from shared.domain.placement import Placement, belongs
+from shared.domain.reasons import Reason
 from shared.domain.views import CacheView, Entry, GroupView, NodeView, WorkView
 
 ANY_KEY = ""  # in `_unanswered`: seen for the first time while the agent was behind, so every copy may have changed
@@ -34,6 +36,9 @@ class World:
     """Keys of the caches with one storage key."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Largest size in bytes that any agent found for each cache."""
+    serving: Serving = field(default_factory=Serving)
+    problem: tuple[Reason, str] | None = None
+    """What is wrong with KServe's configuration."""
     _unanswered: dict[str, dict[str, int]] = field(default_factory=dict)
     _lines: dict[tuple[str, str, str | None], tuple[Mapping[str, object], Entry]] = field(
         default_factory=dict

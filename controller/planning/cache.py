@@ -12,6 +12,7 @@ from controller.actions import (
 from controller.planning.announce import announce
 from controller.planning.cache_status import names, plan_cache_status, plan_deleting_status
 from controller.planning.deletion import Deletion, plan_deletion
+from controller.planning.volumes import abandoned_volumes
 from controller.world import World
 from shared.api.cache import CacheStatus
 from shared.domain.parse import CACHE_STATUS, digest
@@ -31,7 +32,8 @@ def plan_cache(world: World, cache: CacheView, *, now: datetime) -> CacheAction 
     if deletion.waiting:
         status = plan_deleting_status(world, cache, deletion.waiting, now=now)
         return _differing(cache, status)
-    return RemoveFinalizer(cache, announce=_farewell(deletion))
+    volumes = tuple(abandoned_volumes(world, cache.key))
+    return RemoveFinalizer(cache, announce=_farewell(deletion), volumes=volumes)
 
 
 def _differing(cache: CacheView, status: CacheStatus) -> ApplyCacheStatus | None:

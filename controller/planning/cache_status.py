@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from controller.planning.copies import RETRIED, Copy, assess
+from controller.planning.volumes import servable
+from controller.serving import INFERENCE_SERVICE, LLM_INFERENCE_SERVICE
 from controller.world import World
-from shared.api.cache import CacheProgress, CacheStatus, Copies, NodeState
+from shared.api.cache import CacheProgress, CacheStatus, Copies, NamespacedName, NodeState
 from shared.api.meta import Condition
 from shared.domain.conditions import set_condition
 from shared.domain.reasons import Reason
@@ -39,7 +42,7 @@ def plan_cache_status(world: World, cache: CacheView, *, now: datetime) -> Cache
     copies = assess(world, cache)
     revision = choose_revision(world, cache, copies)
     summary = summarise(cache, copies, complaints(world, cache), revision)
-    return _status(cache, copies, summary, revision, now=now)
+    return _status(world, cache, copies, summary, revision, now=now)
 
 
 def plan_deleting_status(
@@ -49,7 +52,7 @@ def plan_deleting_status(
     left = [copy for copy in assess(world, cache) if copy.node in waiting]
     message = f"waiting for {names(waiting)} to remove the copy" if waiting else "removing copies"
     summary = Summary(ready=False, stalled=False, reason=Reason.DELETING, message=message)
-    return _status(cache, left, summary, cache.revision, now=now)
+    return _status(world, cache, left, summary, cache.revision, now=now)
 
 
 def complaints(world: World, cache: CacheView) -> list[tuple[Reason, str]]:
@@ -132,6 +135,7 @@ def _rank(copy: Copy) -> int:
 
 
 def _status(
+    world: World,
     cache: CacheView,
     copies: Sequence[Copy],
     summary: Summary,
@@ -150,8 +154,31 @@ def _status(
         if copies
         else None,
         revision=revision,
-        conditions=conditions(cache, summary, now=now),
+        conditions=conditions(cache, summary, servable(world, cache), now=now),
+        **users(world, cache),
     )
+
+
+def users(world: World, cache: CacheView) -> dict[str, Any]:
+    """Services by field of the status; what cannot be seen now stays as it was, and protects the cache from deletion."""
+    services = world.serving.services(cache.key)
+    found: dict[str, Any] = {}
+    for kind, field in (
+        (INFERENCE_SERVICE, "inferenceServices"),
+        (LLM_INFERENCE_SERVICE, "llmInferenceServices"),
+    ):
+        if kind in world.serving.known:
+            found[field] = (
+                tuple(
+                    NamespacedName(namespace=s.namespace, name=s.name)
+                    for s in services
+                    if s.kind == kind
+                )
+                or None
+            )
+        else:
+            found[field] = cache.users.get(field)
+    return found
 
 
 def _count(copies: Sequence[Copy]) -> Copies:
@@ -165,19 +192,33 @@ def _count(copies: Sequence[Copy]) -> Copies:
     )
 
 
-def conditions(cache: CacheView, summary: Summary, *, now: datetime) -> tuple[Condition, ...]:
+def conditions(
+    cache: CacheView,
+    summary: Summary,
+    serves: tuple[bool, Reason, str] | None,
+    *,
+    now: datetime,
+) -> tuple[Condition, ...]:
     found: tuple[Condition, ...] = cache.conditions
-    for type_, holds in (
-        ("Ready", summary.ready),
-        ("Reconciling", not summary.ready and not summary.stalled),
-        ("Stalled", summary.stalled),
-    ):
+    told = [
+        (type_, holds, summary.reason, summary.message)
+        for type_, holds in (
+            ("Ready", summary.ready),
+            ("Reconciling", not summary.ready and not summary.stalled),
+            ("Stalled", summary.stalled),
+        )
+    ]
+    if serves is not None:
+        told.append(("Servable", *serves))
+    else:
+        found = tuple(condition for condition in found if condition.type != "Servable")
+    for type_, holds, reason, message in told:
         found = set_condition(
             found,
             type=type_,
             status="True" if holds else "False",
-            reason=summary.reason,
-            message=summary.message,
+            reason=reason,
+            message=message,
             now=now,
             generation=cache.generation,
         )

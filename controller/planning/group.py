@@ -7,6 +7,7 @@ from controller.planning.announce import announce
 from controller.planning.cache_status import names
 from controller.world import World
 from shared.api.group import GroupNodes, GroupStatus
+from shared.api.meta import Condition
 from shared.domain.conditions import set_condition
 from shared.domain.parse import GROUP_STATUS, digest
 from shared.domain.placement import EMPTY, path_mismatch
@@ -39,16 +40,29 @@ def _status(world: World, group: GroupView, *, now: datetime) -> GroupStatus:
             total=len(members), ready=sum(world.nodes[name].ready for name in members)
         ),
         caches=sum(not world.caches[key].deleting for key in naming),
-        conditions=set_condition(
-            group.conditions,
-            type="Ready",
-            status="True" if ready else "False",
+        conditions=_conditions(world, group, (ready, reason, message), now=now),
+    )
+
+
+def _conditions(
+    world: World, group: GroupView, health: tuple[bool, Reason, str], *, now: datetime
+) -> tuple[Condition, ...]:
+    """Configured only while something is wrong with the configuration, where whoever minds the nodes will see it."""
+    found = tuple(c for c in group.conditions if c.type == "Ready" or world.problem is not None)
+    told = [("Ready", *health)]
+    if world.problem is not None:
+        told.append(("Configured", False, *world.problem))
+    for type_, holds, reason, message in told:
+        found = set_condition(
+            found,
+            type=type_,
+            status="True" if holds else "False",
             reason=reason,
             message=message,
             now=now,
             generation=group.generation,
-        ),
-    )
+        )
+    return found
 
 
 def _fullest(world: World, group: GroupView, members: list[str]) -> tuple[int, int]:

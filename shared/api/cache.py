@@ -10,6 +10,7 @@ from shared.api.meta import ApiModel, CelRule, Condition, KubeObject, ObjectMeta
 CLUSTER_FINALIZER = "localmodel.kserve.io/finalizer"
 NAMESPACE_FINALIZER = "localmodelnamespacecache.kserve.io/finalizer"
 RETRY_ANNOTATION = "localmodel.kserve.io/retry"
+FORCE_DELETE_ANNOTATION = "localmodel.kserve.io/force-delete"
 
 GroupName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Pattern = Annotated[

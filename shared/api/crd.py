@@ -124,7 +124,9 @@ def _crd(kind: Kind) -> Schema:
             "kind": {"type": "string", "description": f"Always {name}."},
             "metadata": {"type": "object"},
             "spec": properties["spec"],
-            "status": properties["status"],
+            "status": _never_observed(properties["status"])
+            if kind.model is not LocalModelNode  # KServe's agent writes no generation there
+            else properties["status"],
         },
     }
     if "spec" in whole.get("required", ()):
@@ -159,6 +161,11 @@ def _crd(kind: Kind) -> Schema:
             ],
         },
     }
+
+
+def _never_observed(status: Schema) -> Schema:
+    """kstatus takes an object without a status for finished; a generation that no object has says that nobody looked yet."""
+    return {**status, "default": {"observedGeneration": -1}}
 
 
 def _structural(node: Schema, definitions: Schema) -> Schema:

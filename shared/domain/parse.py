@@ -30,8 +30,9 @@ from shared.domain.views import (
     WorkView,
 )
 
-OUR_CONDITIONS = frozenset({"Ready", "Reconciling", "Stalled"})
-CACHE_STATUS = ("observedGeneration", "copies", "nodeStatus", "progress", "revision")
+OUR_CONDITIONS = frozenset({"Ready", "Reconciling", "Stalled", "Servable", "Configured"})
+USERS = ("inferenceServices", "llmInferenceServices")
+CACHE_STATUS = ("observedGeneration", "copies", "nodeStatus", "progress", "revision", *USERS)
 GROUP_STATUS = ("observedGeneration", "used", "available", "nodes", "caches")
 
 _ENTRY_FIELDS = tuple(field.alias or name for name, field in LocalModelInfo.model_fields.items())
@@ -87,6 +88,7 @@ def cache(raw: Mapping[str, Any]) -> CacheView:
         groups=tuple(intern(str(group)) for group in spec.get("nodeGroups") or ()),
         wire=wire,
         revision=_text(status.get("revision")),
+        users={name: status[name] for name in USERS if status.get(name)} or NOTHING,
         status=digest(status, CACHE_STATUS),
         conditions=_conditions(status),
         defect=f"spec.modelSize: {defect}" if defect else None,
@@ -120,6 +122,8 @@ def group(raw: Mapping[str, Any]) -> GroupView:
         conditions=_conditions(status),
         defect=defect,
         deleting=bool(meta.get("deletionTimestamp")),
+        volume=volume,
+        claim=_section(spec, "persistentVolumeClaimSpec"),
         **_identity(meta),
     )
 

@@ -1,7 +1,8 @@
 """Which caches a node holds, and why the others wait. Pure: the controller, the dry run and kubectl's plugin agree.
 
 Order: what is already there stays; then older caches first (creation, then name). A cache that does not fit is passed
-over, and placed by itself once space comes free. Caches with one URI share one folder, which counts once.
+over, and placed by itself once space comes free. Caches with one URI share one folder, which counts once on the disk and
+once in each group that has it.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -18,7 +19,7 @@ NAMED_HOLDERS = 3  # enough to know whom to ask, short enough for a condition
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A cache that belongs on the node. `present`: the work list has it, or its bytes are there."""
+    """A cache that belongs on the node. `present`: the work list has it."""
 
     key: str
     storage_key: str
@@ -85,7 +86,6 @@ def wants(
 ) -> list[Want]:
     """What belongs on a node of these groups, each cache under its first group there, and what is `leaving` but stays for now."""
     entries = {entry.key: entry for entry in work.entries} if work else {}
-    on_disk = {entry.storage_key for entry in entries.values()}
     found = [
         Want(
             key=cache.key,
@@ -93,7 +93,7 @@ def wants(
             group=group,
             size=size_on_disk(cache, real),
             created=cache.created,
-            present=cache.key in entries or cache.storage_key in on_disk,
+            present=cache.key in entries,
         )
         for cache in caches
         if cache.wanted and (group := first_group(cache, groups)) is not None
@@ -177,37 +177,43 @@ class _Ledger:
     def __init__(self, room: Room) -> None:
         self._room = room
         self._folders: dict[str, int] = dict(room.held)
+        self._counted: dict[tuple[str, str], int] = {}
         self._holders: dict[str, dict[str, int]] = {}
         self._leaving = sum(room.held.values())
         self.used: dict[str, int] = dict.fromkeys(room.limits, self._leaving)
         self.total = self._leaving
 
     def lacks(self, want: Want) -> Waiting | None:
-        need = self._extra(want)
-        if need == 0:
-            return None
+        need = self._extra_in_group(want)
         limit = self._room.limits.get(want.group, 0)
         used = self.used.get(want.group, self._leaving)
-        if used + need > limit:
+        if need > 0 and used + need > limit:
             return self._no_space(
                 want, need, used, limit, f"group {want.group} allows {human_bytes(limit)} per node"
             )
-        disk = self._room.disk
-        if disk is not None and self.total + need > disk:
+        need, disk = self._extra(want), self._room.disk
+        if need > 0 and disk is not None and self.total + need > disk:
             where = f"the node's disk has room for {human_bytes(max(disk, 0))} of models"
             return self._no_space(want, need, self.total, disk, where)
         return None
 
     def take(self, want: Want) -> None:
-        need = self._extra(want)
-        self._folders[want.storage_key] = self._folders.get(want.storage_key, 0) + need
-        self.used[want.group] = self.used.get(want.group, self._leaving) + need
-        self.total += need
-        if need:
-            self._holders.setdefault(want.group, {})[want.key] = need
+        more, folder = self._extra(want), want.storage_key
+        self._folders[folder] = self._folders.get(folder, 0) + more
+        self.total += more
+        more = self._extra_in_group(want)
+        place = (want.group, folder)
+        self._counted[place] = self._counted.get(place, self._room.held.get(folder, 0)) + more
+        self.used[want.group] = self.used.get(want.group, self._leaving) + more
+        if more:
+            self._holders.setdefault(want.group, {})[want.key] = more
 
     def _extra(self, want: Want) -> int:
         return max(0, want.size - self._folders.get(want.storage_key, 0))
+
+    def _extra_in_group(self, want: Want) -> int:
+        held = self._room.held.get(want.storage_key, 0)
+        return max(0, want.size - self._counted.get((want.group, want.storage_key), held))
 
     def _no_space(self, want: Want, need: int, used: int, limit: int, where: str) -> Waiting:
         holders = self._holders.get(want.group, {})

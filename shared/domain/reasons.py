@@ -57,6 +57,10 @@ class Reason(StrEnum):
     REVISION_SKEW = "RevisionSkew"
     COPY_FAILED = "CopyFailed"
     VOLUME_NAME_CONFLICT = "VolumeNameConflict"
+    VOLUMES_PENDING = "VolumesPending"
+    VOLUME_OUTDATED = "VolumeOutdated"
+    PLACED = "Placed"
+    DOWNLOADED = "Downloaded"
     NOT_SERVABLE = "NotServable"
 
     # A group, a node's disk, the installation.

@@ -48,6 +48,8 @@ class CacheView:
     finalizers: tuple[str, ...] = ()
     revision: str | None = None
     conditions: tuple[Condition, ...] = ()
+    users: Mapping[str, Any] = field(default_factory=dict)
+    """Its services as the status names them, by field."""
     status: bytes = b""
     """Digest of the whole status, to see whether a new one differs."""
     defect: str | None = None
@@ -86,6 +88,9 @@ class GroupView:
     conditions: tuple[Condition, ...] = ()
     status: bytes = b""
     defect: str | None = None
+    volume: Mapping[str, Any] = field(default_factory=dict)
+    claim: Mapping[str, Any] = field(default_factory=dict)
+    """Specs of the PersistentVolumes and claims that serve it."""
 
 
 @dataclass(frozen=True, slots=True)

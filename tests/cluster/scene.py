@@ -2,9 +2,10 @@
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tests.cluster import kserve
 from tests.support.controlplane import ControlPlane
 from tests.support.processes import wait_until
 
@@ -81,6 +82,61 @@ class Scene:
             }
         )
 
+    def add_namespace(self, name: str) -> None:
+        self._apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name(name)}}
+        )
+
+    def add_service(
+        self,
+        name: str,
+        cache: str = "m",
+        *,
+        namespace: str = "team",
+        kind: str = kserve.INFERENCE,
+        own: bool = False,
+        group: str | None = None,
+    ) -> None:
+        """In a namespace of this scene."""
+        group = None if group is None else self.name(group)
+        where = self.name(namespace)
+        self.control_plane.apply(
+            kserve.service(
+                self.name(name), where, self.name(cache), kind=kind, own=own, group=group
+            )
+        )
+
+    def add_services(self, services: Iterable[Mapping[str, Any]]) -> None:
+        self.control_plane.apply(*services)
+
+    def delete_service(
+        self, name: str, *, namespace: str = "team", kind: str = kserve.INFERENCE
+    ) -> None:
+        self.delete(kind, name, namespace=self.name(namespace))
+
+    def relabel_service(self, name: str, cache: str, *, namespace: str = "team") -> None:
+        label = f"internal.serving.kserve.io/localmodel={self.name(cache)}"
+        self.control_plane.kubectl(
+            "label",
+            "--overwrite",
+            kserve.INFERENCE,
+            self.name(name),
+            "-n",
+            self.name(namespace),
+            label,
+        )
+
+    def apply(self, item: Mapping[str, Any]) -> None:
+        """Anything; its name has the prefix already."""
+        self._apply(item)
+
+    def try_delete(self, kind: str, name: str, *, namespace: str | None = None) -> str:
+        """What kubectl says to it."""
+        scope = ("-n", namespace) if namespace else ()
+        return self.control_plane.kubectl(
+            "delete", kind, self.name(name), *scope, "--wait=false", check=False
+        )
+
     def delete(self, kind: str, name: str, *, namespace: str | None = None) -> None:
         scope = ("-n", namespace) if namespace else ()
         self.control_plane.kubectl("delete", kind, self.name(name), *scope, "--wait=false")
@@ -141,10 +197,18 @@ class Scene:
         """Caches first, so that no finalizer waits for a controller that is gone."""
         for kind in ("localmodelcache", "localmodelnodegroup", "node"):
             names = [name for made, name, _ in self._made if made == kind]
-            if names:
-                self.control_plane.kubectl(
-                    "delete", kind, *names, "--ignore-not-found", "--timeout=20s"
-                )
+            if not names:
+                continue
+            if kind == "localmodelcache":  # services may still use them
+                forced = "localmodel.kserve.io/force-delete=true"
+                self.control_plane.kubectl("annotate", kind, *names, forced, check=False)
+            self.control_plane.kubectl(
+                "delete", kind, *names, "--ignore-not-found", "--timeout=20s"
+            )
+        for namespace in [name for made, name, _ in self._made if made == "namespace"]:
+            self.control_plane.kubectl(
+                "delete", "namespace", namespace, "--ignore-not-found", "--wait=false"
+            )
 
     def _apply(self, item: Mapping[str, Any]) -> None:
         self.control_plane.apply(item)

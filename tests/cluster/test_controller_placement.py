@@ -69,16 +69,16 @@ def test_a_cache_reaches_its_nodes_and_becomes_ready(scene: Scene) -> None:
     )
 
 
-def test_a_namespace_cache_works_the_same_and_its_namespace_may_go_with_it(scene: Scene) -> None:
+def test_a_namespace_cache_works_the_same(scene: Scene) -> None:
     namespace = scene.name("team")
-    scene.control_plane.kubectl("create", "namespace", namespace)
+    scene.add_namespace("team")
     scene.add_cache("m", namespace=namespace)
     scene.wait(lambda: scene.ready("m", namespace=namespace), "cache ready")
     line = scene.read("localmodelnode", "a")
     assert line is not None
     assert line["spec"]["localModels"][0]["namespace"] == namespace
-    scene.control_plane.kubectl("delete", "namespace", namespace, "--timeout=30s")
-    assert scene.work_list("a") == []
+    scene.delete("localmodelnamespacecache", "m", namespace=namespace)
+    scene.wait(lambda: scene.work_list("a") == [], "the node is cleared")
 
 
 def test_nodes_come_change_their_labels_and_go(scene: Scene) -> None:

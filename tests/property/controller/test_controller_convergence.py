@@ -9,7 +9,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from controller import routes
 from controller.planning.cache import plan_cache
 from controller.planning.group import plan_group
+from controller.planning.volumes import pairs_in_use, plan_volumes
 from controller.planning.work_list import plan_node
+from shared.domain.serving import cache_of
+from tests.unit.controller.binder import bind, service
 from tests.unit.controller.builders import NOW, Cluster, cache, group, node, report
 
 NODES = st.sampled_from(["a", "b", "c"])
@@ -115,6 +118,27 @@ class Edits(RuleBasedStateMachine):
         generation = obj["metadata"]["generation"] - behind
         self.cluster.report(name, *lines.values(), observedGeneration=generation, **status)
 
+    @rule(
+        name=st.sampled_from(["s", "t"]),
+        cache_name=NAMES,
+        namespace=st.sampled_from(["team", "other"]),
+        own=st.booleans(),
+        asked=st.none() | GROUPS,
+    )
+    def put_service(
+        self, name: str, cache_name: str, namespace: str, own: bool, asked: str | None
+    ) -> None:
+        self.cluster.put(
+            "service", service(name, cache_name, namespace=namespace, own=own, group=asked)
+        )
+
+    @rule(kind=st.sampled_from(["service", "volume", "claim"]), data=st.data())
+    def delete_served(self, kind: str, data: st.DataObject) -> None:
+        keys = sorted(key for have, key in self.cluster.stored if have == kind)
+        if keys:
+            self.cluster.remove(kind, data.draw(st.sampled_from(keys)))
+            bind(self.cluster)
+
     @rule(silent=st.sets(NODES), given_up=st.booleans())
     def agents_fall_silent(self, silent: set[str], given_up: bool) -> None:
         self.cluster.silence(*silent, abandoned=given_up)
@@ -143,6 +167,8 @@ class Edits(RuleBasedStateMachine):
             assert plan_cache(world, view, now=NOW) is None, view.key
         for found in world.groups.values():
             assert plan_group(world, found, now=NOW) is None, found.name
+        for key in world.caches.keys() | world.serving.volumes_of.keys():
+            assert not plan_volumes(world, key).actions, key
 
     @invariant()
     def nothing_is_left_over(self) -> None:
@@ -158,6 +184,23 @@ class Edits(RuleBasedStateMachine):
             expected = world.expected(view)
             if not view.deleting:
                 assert self.cluster.status(key)["nodeStatus"].keys() == expected.keys()
+
+    @invariant()
+    def services_reach_their_caches(self) -> None:
+        self.cluster.settle()
+        world, stored = self.cluster.world, self.cluster.stored
+        for key, view in world.caches.items():
+            if view.deleting:
+                continue
+            listed = self.cluster.status(key).get("inferenceServices", ())
+            assert {(s["namespace"], s["name"]) for s in listed} == {
+                (s.namespace, s.name) for s in world.serving.services(key)
+            }
+            serves = next((c for c in view.conditions if c.type == "Servable"), None)
+            for one in pairs_in_use(world, view) if serves and serves.status == "True" else ():
+                assert stored["claim", f"{one.namespace}/{one.claim}"]["status"]["phase"] == "Bound"
+        for name in world.serving.volumes:
+            assert cache_of(world.serving.volumes[name]) in world.caches, name
 
     @invariant()
     def a_new_controller_would_do_nothing(self) -> None:

@@ -12,16 +12,22 @@ from controller.actions import (
     ApplyCacheStatus,
     ApplyGroupStatus,
     ApplyWorkList,
+    CreateClaim,
+    CreateVolume,
+    DeleteClaim,
+    DeleteVolume,
     DeleteWorkList,
+    PatchVolume,
     RemoveFinalizer,
 )
 from controller.planning.cache import plan_cache
 from controller.planning.group import plan_group
+from controller.planning.volumes import plan_volumes
 from controller.planning.work_list import leaving, plan_node
-from controller.world import World
 from shared.api.cache import CLUSTER_FINALIZER, NAMESPACE_FINALIZER
 from shared.domain import parse
 from shared.domain.storage_key import status_key, storage_key
+from tests.unit.controller import binder
 
 GIB = 1024**3
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -98,7 +104,7 @@ class Cluster:
     """
 
     def __init__(self, *, grace: bool = False) -> None:
-        self.world = World()
+        self.world = binder.beginning()
         self.dirty = routes.Dirty()
         self.stored: dict[tuple[str, str], dict[str, Any]] = {}
         self.announced: list[Announcement] = []
@@ -177,6 +183,11 @@ class Cluster:
             dirty, self.dirty = self.dirty, routes.Dirty()
             for name in sorted(dirty.nodes | dirty.settling):
                 self._reconcile_node(name)
+            for key in sorted(dirty.volumes):
+                plan = plan_volumes(self.world, key)
+                self.world.serving.await_pairs(key, plan.pairs)
+                for action in plan.actions:
+                    self._execute(action)
             for key in sorted(dirty.caches | dirty.progress):
                 view = self.world.caches.get(key)
                 self._execute(plan_cache(self.world, view, now=NOW) if view else None)
@@ -189,7 +200,7 @@ class Cluster:
 
     def restart(self) -> None:
         """A new controller: nothing but the stored objects."""
-        self.world, self.dirty = World(), routes.Dirty()
+        self.world, self.dirty = binder.beginning(), routes.Dirty()
         for (kind, key), obj in self.stored.items():
             self._tell(kind, key, obj)
         self._add(routes.everything(self.world))
@@ -231,8 +242,10 @@ class Cluster:
             case AddFinalizer(cache=found):
                 finalizers = [found.finalizer]
                 self.edit("cache", found.key, lambda meta: meta.update(finalizers=finalizers))
-            case RemoveFinalizer(cache=found, announce=told):
+            case RemoveFinalizer(cache=found, announce=told, volumes=volumes):
                 self.announced += told
+                for volume in volumes:
+                    binder.execute(self, volume)
                 self.edit("cache", found.key, lambda meta: meta.update(finalizers=[]))
             case ApplyCacheStatus(cache=found, status=status, announce=told):
                 self.announced += told
@@ -240,6 +253,8 @@ class Cluster:
             case ApplyGroupStatus(group=view, status=status, announce=told):
                 self.announced += told
                 self._status("group", view.name, status)
+            case CreateVolume() | CreateClaim() | PatchVolume() | DeleteVolume() | DeleteClaim():
+                binder.execute(self, action)
             case _:
                 assert_never(action)
 
@@ -255,6 +270,7 @@ class Cluster:
         else:
             self.stored[kind, key] = obj
         self._tell(kind, key, obj)
+        binder.collect(self)
 
     def _tell(self, kind: str, key: str, obj: dict[str, Any] | None) -> None:
         match kind:
@@ -264,8 +280,10 @@ class Cluster:
                 dirty = routes.group_changed(self.world, key, parse.group(obj) if obj else None)
             case "node":
                 dirty = routes.node_changed(self.world, key, parse.node(obj) if obj else None)
-            case _:
+            case "work":
                 dirty = routes.work_changed(self.world, key, parse.work(obj) if obj else None)
+            case _:
+                dirty = binder.tell(self.world, kind, key, obj)
         self._add(dirty)
 
     def _add(self, dirty: routes.Dirty) -> None:
@@ -274,3 +292,4 @@ class Cluster:
         self.dirty.caches |= dirty.caches
         self.dirty.progress |= dirty.progress
         self.dirty.groups |= dirty.groups
+        self.dirty.volumes |= dirty.volumes

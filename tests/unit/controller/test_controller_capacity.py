@@ -69,6 +69,16 @@ def test_caches_of_one_uri_share_one_folder_that_counts_once(cluster: Cluster) -
     assert cluster.stored["group", "gpu"]["status"]["used"] == "10Gi"
 
 
+def test_a_shared_folder_counts_in_every_group_that_has_it(cluster: Cluster) -> None:
+    cluster.put("group", group("narrow", limit="4Gi", pool="gpu"))
+    cluster.put("cache", cache("m", uri="s3://models/m", size="6Gi"))
+    cluster.put("cache", cache("n", "narrow", uri="s3://models/m", size="6Gi", created=1))
+    cluster.put("cache", cache("o", "narrow", uri="s3://models/o", size="4Gi", created=2))
+    cluster.settle()
+    assert cluster.entries("a") == ["m", "o"]
+    assert "group narrow allows 4.0 GiB" in cluster.message("n")["message"]
+
+
 def test_a_model_that_turns_out_larger_counts_with_its_real_size(cluster: Cluster) -> None:
     cluster.put("cache", cache("m", size="1Gi"))
     cluster.settle()
@@ -139,6 +149,6 @@ def test_a_forecast_says_per_node_fits_already_there_or_short_by_how_much(
         return [(f.node, f.verdict, f.waiting.short if f.waiting else 0) for f in answers]
 
     assert ask("new") == [("a", Verdict.FITS, 0), ("b", Verdict.FITS, 0)]
+    assert ask("copy", "s3://models/m")[0] == ("a", Verdict.PRESENT, 0)
     cluster.put("group", group(limit="4Gi"))
     assert ask("new") == [("a", Verdict.WAITS, 5 * GIB), ("b", Verdict.WAITS, 5 * GIB)]
-    assert ask("copy", "s3://models/m")[0] == ("a", Verdict.PRESENT, 0)
