@@ -346,6 +346,7 @@ def test_a_cache_shows_its_copies_in_one_line(api: Api) -> None:
     api.apply("LocalModelCache", GOOD, name=name, keep=True)
     try:
         status = CacheStatus(
+            observed_generation=1,
             copies=Copies(available=3, total=4, failed=1),
             node_status={"a": NodeState.DOWNLOADED, "b": NodeState.UNKNOWN},
             progress=CacheProgress(bytes_done=3, bytes_total=4, percent=75),
@@ -413,6 +414,7 @@ def test_a_group_shows_its_limit_and_what_is_left(api: Api) -> None:
     api.apply("LocalModelNodeGroup", PLAIN_GROUP, name=name, keep=True)
     try:
         status = GroupStatus(
+            observed_generation=1,
             used="10Gi",
             available="1Ti",
             nodes=GroupNodes(total=3, ready=2),
@@ -430,6 +432,23 @@ def test_a_group_shows_its_limit_and_what_is_left(api: Api) -> None:
         assert {**status, **zero} == api.set_status("localmodelnodegroup", name, zero)
     finally:
         api.delete("localmodelnodegroup", name)
+
+
+@pytest.mark.parametrize("kind", ["LocalModelCache", "LocalModelNodeGroup"])
+def test_an_object_that_nobody_looked_at_yet_says_so(
+    control_plane: ControlPlane, kind: str
+) -> None:
+    """kstatus takes an object without a status for finished; an observedGeneration that differs is none."""
+    body = {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": "api-new"},
+        "spec": GOOD if kind == "LocalModelCache" else PLAIN_GROUP,
+    }
+    answer = control_plane.kubectl(
+        "create", "--dry-run=server", "-o", "json", "-f", "-", input=json.dumps(body)
+    )
+    assert json.loads(answer)["status"] == {"observedGeneration": -1}
 
 
 @pytest.mark.parametrize(
