@@ -12,9 +12,9 @@ from pathlib import Path
 
 # Read on and on, and never twice.
 _HOLE_BYTES = 8 << 40
-# Below what the kernel keeps free by itself there would be no end.
-_FREE_BYTES = 768 << 20
-# On a quiet machine the first time takes 40 s, later ones 1 s; on a busy one others free what is filled, and there is no end.
+# The kernel keeps about this much free by itself; filling it would only push out the models.
+_SPARE_BYTES = 2 << 30
+# The first time takes 40 s for 16 GiB, later ones a second; a busy machine is not waited for.
 _FILL_SECONDS = 40.0
 _RUNNER = Path(__file__).with_name("runner.py")
 
@@ -116,7 +116,9 @@ class Ground:
         deadline = time.monotonic() + _FILL_SECONDS
         with self._hole.open("rb", buffering=0) as file:
             file.seek(self._at)
-            while _free() > _FREE_BYTES and time.monotonic() < deadline:
+            for _ in range((_free() - _SPARE_BYTES) // len(buffer)):
+                if time.monotonic() > deadline:
+                    break
                 self._at += file.readinto(buffer)
         self.out.mkdir()
         os.sync()
