@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from shared.domain.reasons import Reason
-from shared.domain.views import CacheView, Entry, GroupView
+from shared.domain.views import CacheView, Entry, GroupView, NodeView
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,12 @@ class AddFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class RemoveFinalizer:
-    """`volumes`: those that no owner takes along; they go first."""
+    """`volumes`: those that no owner takes along; they go first. `unconfirmed`: nodes that may still hold the copy."""
 
     cache: CacheView
     announce: tuple[Announcement, ...]
     volumes: tuple["DeleteVolume", ...] = ()
+    unconfirmed: tuple[NodeView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import structlog
 from controller.configuration import ConfigurationWatch
 from controller.execute import Executor
 from controller.grace import Grace
+from controller.herald import Herald
 from controller.liveness import Liveness
 from controller.metrics import FleetMetrics
 from controller.reconcilers.caches import CachePass
@@ -196,15 +197,15 @@ class Controller:
         recorder = EventRecorder(
             client, component=MANAGER, instance=self._identity, metrics=self._metrics
         )
-        executor = Executor(client, recorder, router)
-        nodes = NodePass(
-            router, executor, recorder, Grace(settings.removal_grace_seconds), loop.time
-        )
+        herald = Herald(recorder, loop.time)
+        executor = Executor(client, recorder, herald, router)
+        nodes = NodePass(router, executor, herald, Grace(settings.removal_grace_seconds), loop.time)
         caches = CachePass(router, executor, now=_now, clock=loop.time)
         groups = GroupPass(router, executor, now=_now, clock=loop.time)
         volumes = VolumePass(router, executor)
         queues = router.start()
         configuration.tell(recorder)
+        router.herald = herald
         self._leading = True
         try:
             async with asyncio.TaskGroup() as group:
@@ -222,6 +223,7 @@ class Controller:
         finally:
             self._leading = False
             configuration.tell(None)
+            router.herald = None
             router.stop()
 
 

@@ -20,6 +20,7 @@ from controller.actions import (
     RemoveFinalizer,
 )
 from controller.execute_volumes import VolumeExecutor
+from controller.herald import Herald
 from controller.router import Router
 from shared.domain import parse
 from shared.domain.views import CacheView
@@ -43,9 +44,12 @@ log = structlog.get_logger(__name__)
 class Executor:
     """Every request may be repeated: a crash after it leaves what the next pass finds. What is already gone is well."""
 
-    def __init__(self, client: KubeClient, recorder: EventRecorder, router: Router) -> None:
+    def __init__(
+        self, client: KubeClient, recorder: EventRecorder, herald: Herald, router: Router
+    ) -> None:
         self._client = client
         self._recorder = recorder
+        self._herald = herald
         self._router = router
         self._volumes = VolumeExecutor(client, router)
 
@@ -57,9 +61,11 @@ class Executor:
                 await self._delete_work_list(action)
             case AddFinalizer(cache=cache):
                 await self._set_finalizers(cache, (*cache.finalizers, cache.finalizer))
-            case RemoveFinalizer(cache=cache, announce=announce, volumes=volumes):
+            case RemoveFinalizer(cache=cache, announce=announce, volumes=volumes, unconfirmed=left):
                 for volume in volumes:
                     await self._volumes.execute(volume)
+                for node in left:
+                    self._herald.unconfirmed(node, cache)
                 kept = tuple(name for name in cache.finalizers if name != cache.finalizer)
                 await self._set_finalizers(cache, kept)
                 self._tell(_reference(cache), announce, action="Delete")

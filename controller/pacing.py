@@ -73,6 +73,21 @@ class Pace:
         self._written.pop(key, None)
 
 
+class Patience:
+    """Who stays in a set for `seconds` without a break. `clock` is monotonic."""
+
+    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._since: dict[str, float] = {}
+
+    def over(self, names: Iterable[str]) -> set[str]:
+        """Of those in the set now."""
+        now = self._clock()
+        self._since = {name: self._since.get(name, now) for name in names}
+        return {name for name, since in self._since.items() if now - since >= self._seconds}
+
+
 class Courtesy:
     """Lets statuses give way while work lists are written, but each for no longer than `seconds`."""
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controller import routes, routes_serving
+from controller.herald import Herald
 from controller.liveness import Liveness
-from controller.pacing import Pace, Settling
+from controller.pacing import Pace, Patience, Settling
 from controller.settings import ControllerSettings
 from controller.world import World
 from shared.domain.reasons import Reason
@@ -36,9 +37,12 @@ class Router:
         self.cache_pace = Pace(settings.status_debounce_seconds)
         self.group_pace = Pace(settings.status_debounce_seconds)
         self._liveness = liveness
+        self._patience = Patience(liveness.clock, settings.removal_grace_seconds)
         self._settings = settings
         self._metrics = metrics
         self._queues: Queues | None = None
+        self.herald: Herald | None = None
+        """Who tells of nodes; while this replica leads."""
         self._settling = Settling(self._add_nodes, quiet=settings.settle_seconds)
 
     def start(self) -> Queues:
@@ -82,6 +86,10 @@ class Router:
         self.route(routes.node_changed(self.world, key.name, new))
 
     def work(self, key: ObjectKey, _: WorkView | None, new: WorkView | None) -> None:
+        was, node = self.world.works.get(key.name), self.world.nodes.get(key.name)
+        seen = was is not None and new is not None and not routes.is_older(new, was)
+        if seen and self.herald is not None and was and new and node is not None:
+            self.herald.work(node, was, new)
         self.route(routes.work_changed(self.world, key.name, new))
 
     def lease(self, key: ObjectKey, old: LeaseView | None, new: LeaseView | None) -> None:
@@ -119,6 +127,8 @@ class Router:
             world.nodes, world.works, seconds=settings.deletion_silence_seconds
         )
         self.route(routes.liveness_changed(world, silent, abandoned))
+        strays = world.to_ask(self._liveness.living(seconds=settings.agent_silence_seconds))
+        self.route(routes.strays_due(world, self._patience.over(strays)))
 
     def route(self, dirty: routes.Dirty) -> None:
         queues = self._queues

@@ -32,7 +32,7 @@ def everything(world: World) -> Dirty:
 
 def cache_changed(world: World, key: str, new: CacheView | None) -> Dirty:
     old = world.caches.get(key)
-    if old is not None and new is not None and _is_older(new, old):
+    if old is not None and new is not None and is_older(new, old):
         return Dirty()
     world.put_cache(key, new)
     dirty = Dirty(caches={key})
@@ -54,7 +54,7 @@ def cache_changed(world: World, key: str, new: CacheView | None) -> Dirty:
 def group_changed(world: World, name: str, new: GroupView | None) -> Dirty:
     old = world.groups.get(name)
     if old is not None and new is not None:
-        if _is_older(new, old):
+        if is_older(new, old):
             return Dirty()
         if _takes(old) == _takes(new):
             world.groups[name] = new
@@ -93,7 +93,7 @@ def node_changed(world: World, name: str, new: NodeView | None) -> Dirty:
 
 def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
     old = world.works.get(name)
-    if old is not None and new is not None and old.uid == new.uid and _is_older(new, old):
+    if old is not None and new is not None and old.uid == new.uid and is_older(new, old):
         return Dirty()
     behind = world.unanswered(name)
     was, now = old or WorkView(name), new or WorkView(name)
@@ -150,6 +150,13 @@ def liveness_changed(world: World, silent: set[str], abandoned: set[str]) -> Dir
     for name in changed:
         dirty.caches.update(cache.key for cache in world.caches_on(name))
     return dirty
+
+
+def strays_due(world: World, names: set[str]) -> Dirty:
+    """Agents that nobody asked what they hold, and that had time enough to be wanted by a group."""
+    due = names - world.unasked
+    world.unasked |= due
+    return Dirty(nodes=due)
 
 
 def holders(world: World, key: str) -> Iterable[str]:
@@ -220,7 +227,7 @@ def _deleting(world: World) -> list[str]:
     return [cache.key for cache in world.caches.values() if cache.deleting]
 
 
-def _is_older(new: CacheView | GroupView | WorkView, old: CacheView | GroupView | WorkView) -> bool:
+def is_older(new: CacheView | GroupView | WorkView, old: CacheView | GroupView | WorkView) -> bool:
     """Answers to our own writes overtake the watch; what comes late is not news."""
     return (
         new.uid == old.uid

@@ -3,7 +3,7 @@
 Read-only for planners and valid within one synchronous pass; only `controller.routes` changes it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controller.serving import Serving
@@ -28,6 +28,9 @@ class World:
     abandoned: set[str] = field(default_factory=set)
     """Nodes whose agent has been silent for so long that deletions no longer wait for it."""
 
+    unasked: set[str] = field(default_factory=set)
+    """Nodes that no group wants and whose agent lives and was never asked what it holds: perhaps copies of another time."""
+
     groups_of: dict[str, frozenset[str]] = field(default_factory=dict)
     members: dict[str, set[str]] = field(default_factory=dict)
     naming: dict[str, set[str]] = field(default_factory=dict)
@@ -39,6 +42,7 @@ class World:
     serving: Serving = field(default_factory=Serving)
     problem: tuple[Reason, str] | None = None
     """What is wrong with KServe's configuration."""
+    _asked: set[str] = field(default_factory=set)
     _unanswered: dict[str, dict[str, int]] = field(default_factory=dict)
     _lines: dict[tuple[str, str, str | None], tuple[Mapping[str, object], Entry]] = field(
         default_factory=dict
@@ -74,6 +78,12 @@ class World:
                 self.groups_of[node] = groups
 
     def put_node(self, name: str, new: NodeView | None) -> None:
+        was = self.nodes.get(name)
+        if was is None or new is None or was.uid != new.uid:
+            self._asked.discard(name)
+            self.unasked.discard(name)
+        if name in self.works:
+            self._asked.add(name)
         if new is None:
             self.nodes.pop(name, None)
             self.placements.pop(name, None)
@@ -94,8 +104,21 @@ class World:
         old = self.works.pop(name, None)
         if new is not None:
             self.works[name] = new
+            self.unasked.discard(name)
+            self._asked.add(name)
         self._track_answers(name, old, new)
         self._track_sizes(old, new)
+
+    def to_ask(self, living: Iterable[str]) -> set[str]:
+        """Of the nodes whose agents live, those that have no work list, and had none since they joined the cluster."""
+        return {
+            name
+            for name in living
+            if name in self.nodes
+            and name not in self.groups_of
+            and name not in self.works
+            and name not in self._asked
+        }
 
     def answered(self, node: str, key: str) -> bool:
         """Whether the node's agent has seen the latest change of this copy's line."""

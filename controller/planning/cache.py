@@ -33,7 +33,8 @@ def plan_cache(world: World, cache: CacheView, *, now: datetime) -> CacheAction 
         status = plan_deleting_status(world, cache, deletion.waiting, now=now)
         return _differing(cache, status)
     volumes = tuple(abandoned_volumes(world, cache.key))
-    return RemoveFinalizer(cache, announce=_farewell(deletion), volumes=volumes)
+    left = tuple(world.nodes[name] for name in deletion.abandoned)
+    return RemoveFinalizer(cache, _farewell(deletion), volumes, left)
 
 
 def _differing(cache: CacheView, status: CacheStatus) -> ApplyCacheStatus | None:

@@ -113,16 +113,19 @@ def _reported(report: ReportView) -> Verdict:
         case ModelState.DOWNLOADED:
             return Verdict(state, Reason.AVAILABLE)
         case ModelState.DOWNLOAD_ERROR:
-            reason = _known(report.reason, Reason.COPY_FAILED)
+            reason = known_reason(report.reason, Reason.COPY_FAILED)
             retried = reason in RETRIED
             return Verdict(state, reason, message, moving=retried, blocked=not retried)
         case ModelState.DOWNLOADING:
-            return Verdict(state, _known(report.reason, Reason.DOWNLOADING), message, moving=True)
+            return Verdict(
+                state, known_reason(report.reason, Reason.DOWNLOADING), message, moving=True
+            )
         case _:
-            return Verdict(state, _known(report.reason, Reason.PENDING), message, moving=True)
+            return Verdict(state, known_reason(report.reason, Reason.PENDING), message, moving=True)
 
 
-def _known(text: str | None, default: Reason) -> Reason:
+def known_reason(text: str | None, default: Reason) -> Reason:
+    """Agents of another version may have reasons of their own."""
     try:
         return Reason(text) if text else default
     except ValueError:

@@ -87,10 +87,11 @@ def _entries(world: World, work: WorkView | None, placement: Placement) -> tuple
 def _retire(world: World, node: NodeView, work: WorkView | None) -> NodeAction | None:
     """No group wants the node: empty its list, and remove it once the agent said that nothing is left.
 
-    Not earlier, because an agent without a work list keeps all it has. Where there is no agent nobody has to say it.
+    Not earlier, because an agent without a work list keeps all it has; so one that was never asked gets an empty list too.
+    Where there is no agent nobody has to say it.
     """
     if work is None:
-        return None
+        return ApplyWorkList(node.name, node.uid, ()) if node.name in world.unasked else None
     if work.entries or work.owner != node.uid:
         return ApplyWorkList(node.name, node.uid, ())
     seen = work.observed is not None and work.observed >= work.generation

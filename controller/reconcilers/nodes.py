@@ -1,17 +1,15 @@
 """Key = node → its work list."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from controller.execute import Executor
 from controller.grace import Grace
+from controller.herald import Herald
 from controller.planning.work_list import leaving, plan_node
 from controller.router import Router
 from controller.routes import placement_changed
-from shared.domain.placement import Placement, Waiting
+from shared.domain.placement import Placement
 from shared.domain.reasons import Reason
-from shared.domain.views import NodeView
-from shared.kube.events import EventRecorder, ObjectRef
-from shared.kube.resource import NODES
 
 
 class NodePass:
@@ -19,13 +17,13 @@ class NodePass:
         self,
         router: Router,
         executor: Executor,
-        recorder: EventRecorder,
+        herald: Herald,
         grace: Grace,
         clock: Callable[[], float],
     ) -> None:
         self._router = router
         self._executor = executor
-        self._recorder = recorder
+        self._herald = herald
         self._grace = grace
         self._clock = clock
 
@@ -52,20 +50,4 @@ class NodePass:
             if waiting.reason is Reason.NO_SPACE and key not in before.waiting
         }
         if lacking:
-            self._recorder.event(
-                _reference(node),
-                type="Warning",
-                reason=Reason.NO_SPACE,
-                message=_no_space(lacking),
-                action="Place",
-            )
-
-
-def _no_space(lacking: Mapping[str, Waiting]) -> str:
-    first = min(lacking)
-    others = f" (and {len(lacking) - 1} more caches)" if len(lacking) > 1 else ""
-    return f"cache {first} {lacking[first].message}{others}"
-
-
-def _reference(node: NodeView) -> ObjectRef:
-    return ObjectRef(NODES.api_version, NODES.kind, node.name, node.uid)
+            self._herald.lacks_space(node, lacking)

@@ -46,6 +46,8 @@ class Behaviour:
     """What to report, by key, instead of a finished copy."""
     silent: set[str] = field(default_factory=set)
     """Nodes whose agent is gone: no status, no Lease."""
+    idle: set[str] = field(default_factory=set)
+    """Nodes whose agent lives, although there is no work list for it."""
 
 
 class Fleet:
@@ -151,9 +153,9 @@ class Fleet:
 
     async def _keep_leases(self) -> None:
         while True:
-            for key in list(self._informer.snapshot()):
-                if key.name not in self.behaviour.silent:
-                    await self._renew(key.name)
+            names = {key.name for key in self._informer.snapshot()} | self.behaviour.idle
+            for name in sorted(names - self.behaviour.silent):
+                await self._renew(name)
             await asyncio.sleep(self._heartbeat)
 
     async def _renew(self, name: str) -> None:

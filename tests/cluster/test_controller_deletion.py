@@ -1,0 +1,114 @@
+"""A deleted cache goes when its bytes are gone, in whatever order things are deleted and whoever is away meanwhile."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.scene import Scene
+from tests.support.controlplane import ControlPlane
+from tests.support.fleet import FleetThread
+from tests.support.programs import Controller
+
+
+@pytest.fixture(scope="module")
+def fleet(control_plane: ControlPlane) -> Iterator[FleetThread]:
+    with FleetThread(control_plane.admin_kubeconfig) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def controller(
+    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Controller]:
+    settings = {"agent_silence_seconds": 3, "deletion_silence_seconds": 4, "settle_seconds": 0.05}
+    made = Controller(control_plane, tmp_path_factory.mktemp("controller"), settings=settings)
+    made.start_ready()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def scene(
+    control_plane: ControlPlane, controller: Controller, fleet: FleetThread
+) -> Iterator[Scene]:
+    """A group `gpu` with the ready nodes a and b, and a cache `m` that both hold."""
+    made = Scene(control_plane)
+    made.add_group()
+    made.add_node("a")
+    made.add_node("b")
+    made.add_cache()
+    made.wait(made.ready, "cache ready")
+    yield made
+    fleet.change(evicts=True, silent=set(), idle=set())
+    made.clean()
+
+
+def gone(scene: Scene) -> bool:
+    return scene.read("localmodelcache", "m") is None
+
+
+def test_the_group_first(scene: Scene, fleet: FleetThread) -> None:
+    fleet.change(evicts=False)
+    scene.delete("localmodelnodegroup", "gpu")
+    scene.wait(lambda: scene.condition()["reason"] == "NodeGroupNotFound", "missing group is told")
+    scene.wait(lambda: scene.work_list("a") == [], "the list is emptied")
+    scene.delete("localmodelcache", "m")
+    scene.wait(lambda: scene.condition()["reason"] == "Deleting", "deletion is told")
+    assert scene.node_states().keys() <= {"a", "b"}
+    fleet.change(evicts=True)
+    scene.wait(lambda: gone(scene), "cache is gone")
+    scene.wait(lambda: scene.work_list("a") is None, "no list is left where no group is")
+
+
+def test_a_node_first_and_the_controller_down(
+    scene: Scene, controller: Controller, fleet: FleetThread
+) -> None:
+    fleet.change(evicts=False)
+    controller.stop()
+    scene.delete("node", "b")
+    scene.delete("localmodelcache", "m")
+    controller.start_ready()
+    scene.wait(lambda: scene.node_states().keys() == {"a"}, "only a has to confirm")
+    fleet.change(evicts=True)
+    scene.wait(lambda: gone(scene), "cache is gone")
+
+
+def test_what_a_silent_agent_may_still_hold_is_recorded_and_removed_when_it_returns(
+    scene: Scene, fleet: FleetThread
+) -> None:
+    fleet.change(silent={scene.name("b")})
+    scene.delete("localmodelcache", "m")
+    scene.wait(lambda: gone(scene), "the silent agent is not waited for")
+    left = scene.read("localmodelnode", "b")
+    assert left is not None
+    assert left["spec"]["localModels"] == []
+    assert [model["key"] for model in left["status"]["models"]] == [scene.name("m")]
+    scene.wait(
+        lambda: "CopyUnconfirmed" in scene.events("b") & scene.events("m"),
+        "told about cache and node",
+    )
+    fleet.change(silent=set())
+    scene.wait(
+        lambda: (scene.read("localmodelnode", "b") or {})["status"]["models"] == [], "cleaned"
+    )
+
+
+def test_a_node_that_left_with_a_copy_is_asked_for_it_when_it_returns(
+    scene: Scene, fleet: FleetThread
+) -> None:
+    b = scene.name("b")
+    fleet.change(silent={b})
+    scene.delete("node", "b")
+    scene.wait(lambda: scene.work_list("b") is None, "its list goes with it")
+    scene.wait(lambda: scene.node_states().keys() == {"a"}, "its copy is counted no more")
+    scene.delete("localmodelcache", "m")
+    scene.wait(lambda: gone(scene), "a node that left is not waited for")
+    scene.add_node("b", pool="nobodys")
+    fleet.change(silent=set(), idle={b}, evicts=False)
+    scene.wait(lambda: scene.work_list("b") == [], "its agent gets an empty list")
+    scene.wait(
+        lambda: bool((scene.read("localmodelnode", "b") or {}).get("status", {}).get("models")),
+        "what it holds is shown",
+    )
+    fleet.change(evicts=True)
+    scene.wait(lambda: scene.work_list("b") is None, "cleaned, and left alone")
