@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from shared.kube.client import KubeClient, Wire
-from shared.kube.errors import ApiError, Conflict, NotFound
+from shared.kube.errors import ApiError, NotFound
 from shared.kube.resource import LEASES
 from shared.kube.time import micro_time, utc_now
 
@@ -69,11 +69,7 @@ class Heartbeat:
                 self._lease = await self._client.create(LEASES, body, namespace=self._namespace)
                 return
         body = {**self._lease, "spec": {**(self._lease.get("spec") or {}), **self._spec()}}
-        try:
-            self._lease = await self._client.update(LEASES, body, namespace=self._namespace)
-        except (Conflict, NotFound):
-            self._lease = None
-            raise
+        self._lease = await self._client.update(LEASES, body, namespace=self._namespace)
 
     def _spec(self) -> Wire:
         return {

@@ -14,7 +14,7 @@ from shared.kube.client import KubeClient
 from shared.kube.election import LeaderElection, Observed, may_take, must_stop
 from shared.kube.metrics import KubeMetrics
 from tests.unit.kube.leases import Leases
-from tests.unit.kube.virtual_time import now
+from tests.unit.kube.virtual_time import PATIENCE, now
 from tests.unit.kube.wire import (
     ApiServer,
     Asked,
@@ -75,7 +75,7 @@ class Replica:
         return bool(self.spans) and self.spans[-1][1] is None
 
     async def leads(self) -> None:
-        async with self._started:
+        async with asyncio.timeout(PATIENCE), self._started:
             await self._started.wait_for(lambda: self.working)
 
     async def stop(self) -> None:

@@ -13,6 +13,8 @@ Args = TypeVarTuple("Args")
 _GRACE_SECONDS: Final = 0.001
 # Not zero, as the clock of a real machine.
 _START: Final = 1000.0
+# What has not happened by then never will; a fraction of a second in fact.
+PATIENCE: Final = 600.0
 
 
 class _Selector(selectors.DefaultSelector):

@@ -9,6 +9,7 @@ from shared.kube.client import KubeClient
 from shared.kube.informer import Informer
 from shared.kube.metrics import KubeMetrics
 from shared.kube.resource import ObjectKey
+from tests.unit.kube.virtual_time import PATIENCE
 from tests.unit.kube.wire import THINGS, Wire, thing
 
 Change = tuple[str, str | None, str | None]
@@ -26,7 +27,8 @@ class Watched:
         self.changes.put_nowait((key.name, old, new))
 
     async def told(self, count: int) -> list[Change]:
-        return [await self.changes.get() for _ in range(count)]
+        async with asyncio.timeout(PATIENCE):
+            return [await self.changes.get() for _ in range(count)]
 
     def holds(self) -> dict[str, str]:
         return {key.name: colour for key, colour in self.informer.snapshot().items()}

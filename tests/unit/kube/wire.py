@@ -13,6 +13,7 @@ import yaml
 from aiohttp import web
 
 from shared.kube.resource import Resource
+from tests.unit.kube.virtual_time import PATIENCE
 
 Wire = dict[str, Any]
 
@@ -102,7 +103,7 @@ class ApiServer:
 
     async def until(self, requests: int) -> None:
         """Until so many requests have come."""
-        async with self._arrived:
+        async with asyncio.timeout(PATIENCE), self._arrived:
             await self._arrived.wait_for(lambda: len(self.asked) >= requests)
 
     @property
