@@ -23,6 +23,7 @@ from controller.reconcilers.nodes import NodePass
 from controller.reconcilers.volumes import VolumePass
 from controller.router import Router
 from controller.services import ServiceWatch
+from controller.serving import INFERENCE_SERVICE, LLM_INFERENCE_SERVICE
 from controller.settings import ControllerSettings
 from controller.world import World
 from shared.domain import parse, serving
@@ -112,6 +113,12 @@ class Controller:
             "work_lists": len(world.works),
             "silent": sorted(world.silent),
             "abandoned": sorted(world.abandoned),
+            "volumes_managed": world.serving.managed,
+            "services": {key: len(world.serving.services(key)) for key in world.serving.users},
+            "services_unknown": sorted(
+                {INFERENCE_SERVICE, LLM_INFERENCE_SERVICE} - world.serving.known
+            ),
+            "problem": world.problem and world.problem[1],
             "unplaced": {
                 name: {key: found.message for key, found in placement.waiting.items()}
                 for name, placement in world.placements.items()

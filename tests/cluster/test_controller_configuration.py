@@ -1,0 +1,111 @@
+"""KServe comes after us: its services, and its ConfigMap, are picked up when they appear, without a restart."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster import kserve
+from tests.cluster.scene import Scene
+from tests.support.controlplane import ControlPlane
+from tests.support.fleet import FleetThread
+from tests.support.programs import Controller
+
+NAMESPACE = "kserve-of-configuration"
+_RECHECK_SECONDS = 40.0  # a kind that is not installed is looked for every half a minute
+
+
+@pytest.fixture(scope="module")
+def controller(
+    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Controller]:
+    """Begins in a cluster without KServe."""
+    kserve.uninstall(control_plane)
+    settings = {"settle_seconds": 0.05, "kserve_namespace": NAMESPACE}
+    made = Controller(control_plane, tmp_path_factory.mktemp("controller"), settings=settings)
+    made.start_ready()
+    yield made
+    kserve.uninstall(control_plane)
+    control_plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found")
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def scene(control_plane: ControlPlane, controller: Controller) -> Iterator[Scene]:
+    """A group `gpu` with the ready node a, whose agent finishes everything, a namespace `team` and a cache `m`."""
+    with FleetThread(control_plane.admin_kubeconfig):
+        made = Scene(control_plane)
+        made.add_group()
+        made.add_node("a")
+        made.add_namespace("team")
+        made.add_cache()
+        yield made
+        made.clean()
+
+
+def configure(scene: Scene, text: str) -> None:
+    scene.control_plane.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "inferenceservice-config", "namespace": NAMESPACE},
+            "data": {"localModel": text},
+        },
+    )
+
+
+def has_claim(scene: Scene, cache: str) -> bool:
+    name = f"{cache}-{scene.name('gpu')}"
+    found = scene.read("persistentvolumeclaim", name, namespace=scene.name("team"))
+    return found is not None
+
+
+def configured(scene: Scene) -> str:
+    """Why the group says that it is not Configured; "" when it says nothing."""
+    group: dict[str, Any] = scene.read("localmodelnodegroup", "gpu") or {}
+    conditions = group.get("status", {}).get("conditions", ())
+    return next((c["reason"] for c in conditions if c["type"] == "Configured"), "")
+
+
+def test_kserve_is_not_needed_and_is_noticed_when_it_comes(scene: Scene) -> None:
+    scene.wait(scene.ready, "ready without KServe")
+    kserve.install(scene.control_plane, kserve.INFERENCE, kserve.LLM)
+    scene.add_service("s")
+    scene.add_service("t", kind=kserve.LLM)
+    scene.wait(lambda: has_claim(scene, "m"), "claim", seconds=_RECHECK_SECONDS)
+    scene.wait(
+        lambda: (
+            len(scene.status().get("inferenceServices", ())) == 1
+            and len(scene.status().get("llmInferenceServices", ())) == 1
+        ),
+        "both kinds in the status",
+        seconds=_RECHECK_SECONDS,
+    )
+
+
+def test_the_configuration_is_followed_and_the_last_good_values_stay_when_it_breaks(
+    scene: Scene, controller: Controller
+) -> None:
+    scene.wait(lambda: bool(scene.status().get("inferenceServices")), "services are watched")
+    configure(scene, json.dumps({"disableVolumeManagement": True}))
+    scene.wait(lambda: controller.state()["volumes_managed"] is False, "disabled")
+    scene.add_cache("n")
+    scene.add_service("u", "n")
+    scene.wait(lambda: bool(scene.status("n").get("inferenceServices")), "service is listed")
+    configure(scene, "{disable")
+    scene.wait(lambda: configured(scene) == "ConfigInvalid", "told on the group")
+    assert controller.state()["volumes_managed"] is False
+    assert not has_claim(scene, "n")
+    scene.wait(lambda: "ConfigInvalid" in configuration_events(scene), "told in an event")
+    configure(scene, json.dumps({"jobNamespace": "somewhere-else"}))
+    scene.wait(lambda: configured(scene) == "CredentialsNamespaceMismatch", "mismatch is told")
+    scene.wait(lambda: has_claim(scene, "n"), "volumes are made again")
+    scene.control_plane.kubectl("delete", "configmap", "inferenceservice-config", "-n", NAMESPACE)
+    scene.wait(lambda: configured(scene) == "", "absent is fine")
+
+
+def configuration_events(scene: Scene) -> set[str]:
+    text = scene.control_plane.kubectl("get", "events", "-n", NAMESPACE, "-o", "json")
+    return {event["reason"] for event in json.loads(text)["items"]}
