@@ -1,6 +1,7 @@
 """`python -m tests.bench [NAME…]`: measure, print tables, write JSON."""
 
 import argparse
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ _OTHERS = ("memory", "controller")
 
 
 def main() -> None:
+    # Servers and gigabytes of models are taken away by whatever ends the run.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     arguments = _arguments()
     loads = [_NAMES[name] for name in arguments.names if name in _NAMES]
     versions = [f"{peer.name}: {peer.version}" for peer in ALL]
