@@ -191,6 +191,7 @@ class Controller:
             namespace=self._settings.namespace,
             name=MANAGER,
             identity=self._identity,
+            lease_seconds=self._settings.lease_seconds,
             metrics=self._metrics,
         )
         client.fence_writes(election.seconds_left)

@@ -21,6 +21,11 @@ class ControllerSettings(Settings):
     leader_elect: bool = Field(
         default=True, description="Contend for the leader Lease; false for a single replica."
     )
+    lease_seconds: int = Field(
+        default=15,
+        ge=3,
+        description="How long a leader that was lost keeps another from leading.",
+    )
     http_host: str = Field(default="0.0.0.0", description="Address of the health server.")  # noqa: S104  # probes come from the kubelet
     http_port: int = Field(
         default=8080, ge=0, le=65535, description="Port of the health server; 0 picks one."

@@ -54,6 +54,10 @@ class ControlPlane(Cluster):
         self.stop()
 
     @property
+    def etcd_port(self) -> int:
+        return self._etcd_port
+
+    @property
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
 

@@ -85,6 +85,7 @@ class Controller(Program):
         *,
         name: str = "controller",
         settings: Mapping[str, Any] | None = None,
+        kubeconfig: Path | None = None,
     ) -> None:
         defaults = {
             "removal_grace_seconds": 0,
@@ -95,7 +96,8 @@ class Controller(Program):
             name,
             "localmodel-controller",
             settings={**defaults, **(settings or {})},
-            kubeconfig=cluster.kubeconfig_for("localmodel-controller", CONTROLLER_NAMESPACE),
+            kubeconfig=kubeconfig
+            or cluster.kubeconfig_for("localmodel-controller", CONTROLLER_NAMESPACE),
             folder=folder,
         )
 
