@@ -15,6 +15,7 @@ from controller.configuration import ConfigurationWatch
 from controller.execute import Executor
 from controller.grace import Grace
 from controller.herald import Herald
+from controller.installation import Installation
 from controller.liveness import Liveness
 from controller.metrics import FleetMetrics
 from controller.reconcilers.caches import CachePass
@@ -27,6 +28,7 @@ from controller.serving import INFERENCE_SERVICE, LLM_INFERENCE_SERVICE
 from controller.settings import ControllerSettings
 from controller.world import World
 from shared.domain import parse, serving
+from shared.domain.reasons import Reason
 from shared.kube.client import KubeClient
 from shared.kube.election import LeaderElection
 from shared.kube.errors import ApiError
@@ -52,6 +54,8 @@ from shared.ops.settings import SettingsError, load
 MANAGER: Final = "localmodel-controller"
 _ELECTION_QPS: Final = 5  # a renewal every two seconds, and retries
 
+_PATIENCE_SETTLINGS: Final = 20  # caches that are made together arrive within six seconds
+
 log = structlog.get_logger(__name__)
 
 
@@ -67,7 +71,8 @@ class Controller:
         self._world = World()
         self._informers: list[Informer[Any]] = []
         self._leading = False
-        FleetMetrics(self._world, self._registry)
+        self._installation: Installation | None = None
+        FleetMetrics(self._world, self._registry, lambda: self._problems)
 
     async def run(self, stop: asyncio.Event) -> int:
         settings = self._settings
@@ -90,7 +95,11 @@ class Controller:
             parts = {f"watch {i.resource.plural}": i.run() for i in self._informers}
             configuration = ConfigurationWatch(client, router, settings, self._metrics)
             parts["configuration"] = configuration.run()
-            parts["services"] = ServiceWatch(client, router, self._metrics).run()
+            parts["services"] = ServiceWatch(
+                client, router, settings.recheck_seconds, self._metrics
+            ).run()
+            self._installation = Installation(client, pause=settings.recheck_seconds)
+            parts["installation"] = self._installation.run()
             parts["listen"] = self._listen(router)
             parts["lead"] = self._contend(client, election_client, router, configuration)
             await lifecycle.run_until(stop, parts)
@@ -118,7 +127,10 @@ class Controller:
             "services_unknown": sorted(
                 {INFERENCE_SERVICE, LLM_INFERENCE_SERVICE} - world.serving.known
             ),
-            "problem": world.problem and world.problem[1],
+            "problems": [
+                *([world.problem[1]] if world.problem else []),
+                *self._problems.values(),
+            ],
             "unplaced": {
                 name: {key: found.message for key, found in placement.waiting.items()}
                 for name, placement in world.placements.items()
@@ -165,7 +177,14 @@ class Controller:
         if not self._informers:
             return "starting"
         waiting = [i.resource.plural for i in self._informers if not i.synced]
-        return f"waiting for {', '.join(waiting)}" if waiting else None
+        if waiting:
+            return f"waiting for {', '.join(waiting)}"
+        return self._problems.get(Reason.CRDS_OUTDATED)
+
+    @property
+    def _problems(self) -> dict[Reason, str]:
+        """What is wrong with the installation."""
+        return self._installation.problems if self._installation is not None else {}
 
     async def _listen(self, router: Router) -> None:
         pause = min(5.0, self._settings.agent_silence_seconds / 10)
@@ -207,7 +226,14 @@ class Controller:
         )
         herald = Herald(recorder, loop.time)
         executor = Executor(client, recorder, herald, router)
-        nodes = NodePass(router, executor, herald, Grace(settings.removal_grace_seconds), loop.time)
+        nodes = NodePass(
+            router,
+            executor,
+            herald,
+            Grace(settings.removal_grace_seconds),
+            loop.time,
+            patience=_PATIENCE_SETTLINGS * settings.settle_seconds,
+        )
         caches = CachePass(router, executor, now=_now, clock=loop.time)
         groups = GroupPass(router, executor, now=_now, clock=loop.time)
         volumes = VolumePass(router, executor)

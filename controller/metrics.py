@@ -1,7 +1,7 @@
 """What the controller knows of the fleet, read from the world whenever Prometheus asks."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -10,10 +10,24 @@ from prometheus_client.registry import Collector
 from controller.world import World
 from shared.domain.reasons import Reason
 
+INSTALLATION = (
+    Reason.CRDS_OUTDATED,
+    Reason.WEBHOOK_LEFT_BEHIND,
+    Reason.CONFIG_INVALID,
+    Reason.CREDENTIALS_NAMESPACE_MISMATCH,
+)
+
 
 class FleetMetrics(Collector):
-    def __init__(self, world: World, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        world: World,
+        registry: CollectorRegistry,
+        problems: Callable[[], Mapping[Reason, str]] = dict,
+    ) -> None:
+        """`problems`: what is wrong with the installation now."""
         self._world = world
+        self._problems = problems
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
@@ -41,6 +55,15 @@ class FleetMetrics(Collector):
         for reason in (Reason.NO_SPACE.value, Reason.PATH_MISMATCH.value):
             unplaced.add_metric([reason], waiting[reason])
         yield unplaced
+        problems = GaugeMetricFamily(
+            "localmodel_installation_problem",
+            "1 while something is wrong with the installation; the log says how to mend it.",
+            labels=["reason"],
+        )
+        found = {*self._problems(), *([world.problem[0]] if world.problem else [])}
+        for reason in INSTALLATION:
+            problems.add_metric([reason.value], int(reason in found))
+        yield problems
 
     def _reasons(self) -> Counter[str]:
         """By known reasons only: label values never come from outside."""

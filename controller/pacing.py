@@ -5,13 +5,19 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 _MOST: Final = 10  # edits that never pause are answered after this many quiet times anyway
+_KEYS_PER_QUIET: Final = (
+    250  # a thousand work lists take many seconds to write: a second more is well spent
+)
+_LONGEST: Final = 5  # times `quiet`, however many keys wait
 _FIRST: Final = 0.2  # of the debounce: a first change waits a moment for others of the same cause
 _NODES_PER_DEBOUNCE: Final = 200  # a status of 1,000 nodes is 50 KiB: written five times less often
 _SLOWEST: Final = 5.0
 
 
 class Settling:
-    """Collects keys until none came for `quiet` seconds, then hands them on all at once. For one event loop."""
+    """Collects keys until none came for `quiet` seconds, then hands them on all at once; the more there are, the more
+    patiently. For one event loop.
+    """
 
     def __init__(self, hand_on: Callable[[Iterable[str]], None], *, quiet: float) -> None:
         self._hand_on = hand_on
@@ -44,7 +50,8 @@ class Settling:
 
     def _ring(self) -> None:
         loop = asyncio.get_running_loop()
-        due = min(self._last + self._quiet, self._first + self._quiet * _MOST)
+        quiet = self._quiet * min(1 + len(self._keys) / _KEYS_PER_QUIET, _LONGEST)
+        due = min(self._last + quiet, self._first + quiet * _MOST)
         if loop.time() < due:
             self._timer = loop.call_at(due, self._ring)
             return
@@ -86,6 +93,22 @@ class Patience:
         now = self._clock()
         self._since = {name: self._since.get(name, now) for name in names}
         return {name for name, since in self._since.items() if now - since >= self._seconds}
+
+
+class Deadline:
+    """How long each key may still wait, from when it was first asked about; then it is forgotten. `clock` is monotonic."""
+
+    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._since: dict[str, float] = {}
+
+    def left(self, key: str) -> float:
+        now = self._clock()
+        left = self._since.setdefault(key, now) + self._seconds - now
+        if left <= 0:
+            del self._since[key]
+        return max(0.0, left)
 
 
 class Courtesy:

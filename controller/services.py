@@ -27,7 +27,10 @@ class ServiceWatch:
     A kind with two versions is known by either: an object that both show is counted once.
     """
 
-    def __init__(self, client: KubeClient, router: Router, metrics: KubeMetrics) -> None:
+    def __init__(
+        self, client: KubeClient, router: Router, recheck_seconds: float, metrics: KubeMetrics
+    ) -> None:
+        """`recheck_seconds`: between looks for a kind that is not installed."""
         self._router = router
         self._informers: list[Informer[ServiceView]] = []
         for resource in SERVICES:
@@ -37,6 +40,7 @@ class ServiceWatch:
                 partial(service, kind=resource.kind),
                 label_selector=CACHE_LABEL,
                 optional=True,
+                recheck_seconds=recheck_seconds,
                 metrics=metrics,
             )
             informer.on_change(self._handler(resource.version))

@@ -45,6 +45,11 @@ class ControllerSettings(Settings):
         gt=0,
         description="After this long without a sign from a node's agent, deletions do not wait for it.",
     )
+    recheck_seconds: float = Field(
+        default=30,
+        gt=0,
+        description="How often to look for kinds of services that are not installed, and at the installed CRDs.",
+    )
     settle_seconds: float = Field(
         default=0.3,
         ge=0,
@@ -55,6 +60,6 @@ class ControllerSettings(Settings):
         ge=0,
         description="Least time between two statuses of a cache; five times that when only bytes moved.",
     )
-    workers: int = Field(default=4, ge=1, le=64, description="Passes at a time, for each kind.")
+    workers: int = Field(default=16, ge=1, le=64, description="Passes at a time, for each kind.")
     kube_qps: float = Field(default=300, gt=0, description="Requests a second to the API server.")
     kube_burst: int = Field(default=600, gt=0, description="Requests at once beyond kube_qps.")

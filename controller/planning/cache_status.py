@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from controller.world import World
 from shared.api.cache import CacheProgress, CacheStatus, Copies, NamespacedName, NodeState
 from shared.api.meta import Condition
 from shared.domain.conditions import set_condition
+from shared.domain.quantity import human_bytes
 from shared.domain.reasons import Reason
 from shared.domain.views import CacheView
 
@@ -42,6 +43,10 @@ def plan_cache_status(world: World, cache: CacheView, *, now: datetime) -> Cache
     copies = assess(world, cache)
     revision = choose_revision(world, cache, copies)
     summary = summarise(cache, copies, complaints(world, cache), revision)
+    real = world.sizes.get(cache.key, 0)
+    if real > cache.size:
+        sizes = f"the model takes {human_bytes(real)}, modelSize says {human_bytes(cache.size)}"
+        summary = replace(summary, message=f"{summary.message}; {sizes}")
     return _status(world, cache, copies, summary, revision, now=now)
 
 

@@ -64,6 +64,13 @@ def plan_node(world: World, name: str, kept: Container[str] = ()) -> NodePlan:
     return NodePlan(ApplyWorkList(name, node.uid, entries), placement)
 
 
+def is_empty_beginning(world: World, action: NodeAction | None) -> bool:
+    """Whether a node would get its first list, and that has nothing on it."""
+    return (
+        isinstance(action, ApplyWorkList) and not action.entries and action.node not in world.works
+    )
+
+
 def _place(world: World, node: NodeView, work: WorkView | None, kept: Container[str]) -> Placement:
     names = world.groups_of.get(node.name, frozenset())
     lines = work.entries if work else ()

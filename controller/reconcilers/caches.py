@@ -10,7 +10,9 @@ from controller.pacing import Courtesy
 from controller.planning.cache import plan_cache
 from controller.router import Router
 
-_YIELD_SECONDS: Final = 10.0  # a burst of a thousand work lists takes about as long
+_YIELD_SECONDS: Final = (
+    30.0  # a burst of a thousand work lists takes about as long on a small machine
+)
 _LOOK_AGAIN_SECONDS: Final = 0.1
 
 

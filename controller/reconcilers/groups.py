@@ -9,7 +9,7 @@ from controller.pacing import Courtesy
 from controller.planning.group import plan_group
 from controller.router import Router
 
-_YIELD_SECONDS: Final = 10.0  # its figures follow from work lists, which are written first
+_YIELD_SECONDS: Final = 30.0  # its figures follow from work lists, which are written first
 _LOOK_AGAIN_SECONDS: Final = 0.1
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from controller.execute import Executor
 from controller.grace import Grace
 from controller.herald import Herald
-from controller.planning.work_list import leaving, plan_node
+from controller.pacing import Deadline
+from controller.planning.work_list import is_empty_beginning, leaving, plan_node
 from controller.router import Router
 from controller.routes import placement_changed
 from shared.domain.placement import Placement
@@ -20,12 +21,16 @@ class NodePass:
         herald: Herald,
         grace: Grace,
         clock: Callable[[], float],
+        *,
+        patience: float,
     ) -> None:
+        """`patience`: seconds that a new node's list waits for a first cache: most come with some, and one write is enough."""
         self._router = router
         self._executor = executor
         self._herald = herald
         self._grace = grace
         self._clock = clock
+        self._patience = Deadline(clock, patience)
 
     async def __call__(self, name: str) -> float | None:
         """Seconds until the next line's grace time is over, if there is one."""
@@ -34,6 +39,10 @@ class NodePass:
         plan = plan_node(world, name, kept)
         self._tell(name, plan.placement)
         self._router.route(placement_changed(world, name, plan.placement))
+        if is_empty_beginning(world, plan.action):
+            wait = self._patience.left(name)
+            if wait > 0:
+                return wait
         if plan.action is not None:
             await self._executor.execute(plan.action)
         return again

@@ -70,3 +70,4 @@ class Reason(StrEnum):
     CRDS_OUTDATED = "CRDsOutdated"
     CREDENTIALS_NAMESPACE_MISMATCH = "CredentialsNamespaceMismatch"
     CONFIG_INVALID = "ConfigInvalid"
+    WEBHOOK_LEFT_BEHIND = "WebhookLeftBehind"

@@ -35,7 +35,7 @@ class Informer(Generic[T]):
     States: empty → listing → watching; an expired version (410) and any doubt lead back to listing. Handlers are
     called in the event loop with (key, old, new) and must not block; what a list no longer holds is told as deleted.
     A kind that the server does not know (404) is no list: what is held stays. Only an `optional` one then counts as
-    synced and empty, and is looked for again every 30 s.
+    synced and empty, and is looked for again every `recheck_seconds`.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Informer(Generic[T]):
         field_selector: str | None = None,
         label_selector: str | None = None,
         optional: bool = False,
+        recheck_seconds: float = _ABSENT_RECHECK_SECONDS,
         metrics: KubeMetrics | None = None,
     ) -> None:
         self.resource = resource
@@ -57,6 +58,7 @@ class Informer(Generic[T]):
         self._field_selector = field_selector
         self._label_selector = label_selector
         self._optional = optional
+        self._recheck_seconds = recheck_seconds
         self._metrics = metrics
         self._objects: dict[ObjectKey, T] = {}
         self._versions: dict[ObjectKey, str] = {}
@@ -105,7 +107,7 @@ class Informer(Generic[T]):
                 log.info("watch starts again", kind=self.resource.kind, why=why, failures=failures)
             wait = min(_BACKOFF_SECONDS[1], _BACKOFF_SECONDS[0] * 2 ** min(failures - 1, 10))
             if not self._installed:
-                wait = _ABSENT_RECHECK_SECONDS
+                wait = self._recheck_seconds
             asked = (failed.retry_after if failed is not None else None) or 0.0
             await asyncio.sleep(asked + wait * random.uniform(0.5, 1.0))  # noqa: S311  # spread, not secrecy
 

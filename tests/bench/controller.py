@@ -50,6 +50,7 @@ GROUP = {
     },
 }
 STEADY_SECONDS = 60.0
+PROGRESS_SECONDS = 30.0
 IGNORED = ("leases", "events")  # signs of life and events are no decisions
 
 
@@ -115,6 +116,12 @@ class Bench:
         )
         await self._step("one new cache", lambda: self._add_cache(caches), caches + 1, nodes)
         await self._step("one new node", lambda: self._add_node(nodes), caches + 1, nodes + 1)
+        before = self._writes()
+        for condition in ("False", "True"):
+            await self._set_ready(nodes, condition)
+            await asyncio.sleep(8)
+        self._row("one node flaps", f"writes {_difference(self._writes(), before)}")
+        await self._download()
         self.controller.stop()
         started = time.monotonic()
         await asyncio.to_thread(self.controller.start_ready)
@@ -124,6 +131,27 @@ class Bench:
             "restart",
             f"ready in {ready:.1f} s, {sum(self._writes().values())} writes, {self._memory()}",
         )
+
+    async def _download(self) -> None:
+        """Everything downloads; at last everything is there again."""
+        self.fleet.behaviour.progress_seconds = PROGRESS_SECONDS
+        await asyncio.sleep(2 * PROGRESS_SECONDS)
+        before, used, answers = self._writes(), self._cpu(), self.fleet.writes
+        await asyncio.sleep(STEADY_SECONDS)
+        statuses = _difference(self._writes(), before).get("apply localmodelcaches", 0)
+        rate = statuses / self.caches / (STEADY_SECONDS / 5)
+        self._row(
+            "a minute of downloads",
+            f"{self.fleet.writes - answers} answers of agents; {statuses} cache statuses = {rate:.2f} per cache and 5 s; "
+            f"CPU {(self._cpu() - used) / STEADY_SECONDS:.2f} cores, {self._memory()}",
+        )
+        self.fleet.behaviour.progress_seconds = None
+        self.fleet.nudge()
+        await self._until(self._ready)
+
+    async def _set_ready(self, index: int, status: str) -> None:
+        body = {"status": {"conditions": [{"type": "Ready", "status": status}]}}
+        await self.client.merge_patch(NODES, f"bench-{index:05}", body, subresource="status")
 
     async def _step(
         self, what: str, act: Callable[[], Awaitable[None]], caches: int, nodes: int

@@ -77,8 +77,12 @@ def test_what_a_silent_agent_may_still_hold_is_recorded_and_removed_when_it_retu
     scene: Scene, fleet: FleetThread
 ) -> None:
     fleet.change(silent={scene.name("b")})
+    scene.wait(lambda: scene.condition()["reason"] == "AgentSilent", "silence is told")
+    assert scene.node_states()["b"] == ""
+    assert scene.status()["copies"]["available"] == 1
     scene.delete("localmodelcache", "m")
     scene.wait(lambda: gone(scene), "the silent agent is not waited for")
+    assert {"Available", "AgentSilent", "Deleting"} <= scene.events("m")
     left = scene.read("localmodelnode", "b")
     assert left is not None
     assert left["spec"]["localModels"] == []

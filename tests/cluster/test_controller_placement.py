@@ -21,7 +21,7 @@ def fleet(control_plane: ControlPlane) -> Iterator[FleetThread]:
 def controller(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Controller]:
-    settings = {"agent_silence_seconds": 4, "deletion_silence_seconds": 6, "settle_seconds": 0.05}
+    settings = {"settle_seconds": 0.05}
     made = Controller(control_plane, tmp_path_factory.mktemp("controller"), settings=settings)
     made.start_ready()
     yield made
@@ -140,8 +140,13 @@ def test_what_does_not_fit_waits_and_is_placed_when_space_comes_free(scene: Scen
     assert "needs 4.0 GiB" in message
     assert f"{scene.name('first')} (8.0 GiB)" in message
     assert scene.work_list("a") == ["first"]
+    scene.add_group("gpu", limit="12Gi")
+    scene.wait(lambda: scene.ready("second"), "second is placed when the limit grows")
+    scene.add_cache("third", size="8Gi")
+    scene.wait(lambda: scene.condition("third")["reason"] == "NoSpace", "no space is told")
     scene.delete("localmodelcache", "first")
-    scene.wait(lambda: scene.ready("second"), "second is placed")
+    scene.wait(lambda: scene.ready("third"), "third is placed when space comes free")
+    scene.wait(lambda: "NoSpace" in scene.events("third"), "told in an event")
 
 
 def test_a_deleted_cache_goes_only_when_its_nodes_confirmed(
@@ -170,21 +175,6 @@ def test_deleting_one_of_two_caches_of_a_uri_does_not_wait_for_bytes(
     assert scene.work_list("a") == ["two"]
 
 
-def test_silent_agents_are_shown_and_do_not_block_deletion_for_ever(
-    scene: Scene, fleet: FleetThread
-) -> None:
-    scene.add_cache()
-    scene.wait(scene.ready, "cache ready")
-    fleet.change(silent={scene.name("b")})
-    scene.wait(lambda: scene.condition()["reason"] == "AgentSilent", "silence is told")
-    assert scene.node_states()["b"] == ""
-    assert scene.status()["copies"]["available"] == 1
-    scene.delete("localmodelcache", "m")
-    scene.wait(lambda: scene.read("localmodelcache", "m") is None, "cache is gone")
-    scene.wait(lambda: "CopyUnconfirmed" in scene.events("m"), "what may be left is told")
-    assert {"Available", "AgentSilent", "Deleting"} <= scene.events("m")
-
-
 def test_a_failing_copy_speaks_for_its_cache(scene: Scene, fleet: FleetThread) -> None:
     failure = {
         "state": "ModelDownloadError",
@@ -210,6 +200,72 @@ def test_a_work_list_edited_or_deleted_by_hand_is_mended(scene: Scene) -> None:
     scene.wait(lambda: scene.work_list("a") == ["m"], "edited list is mended")
     scene.control_plane.kubectl("delete", "localmodelnode", name)
     scene.wait(lambda: scene.work_list("a") == ["m"], "deleted list is back")
+    scene.wait(scene.ready, "cache ready")
+
+
+def test_what_others_write_into_a_status_or_a_list_is_put_right_and_garbage_survived(
+    scene: Scene,
+) -> None:
+    scene.add_cache()
+    scene.wait(scene.ready, "cache ready")
+    kubectl, cache, node = scene.control_plane.kubectl, scene.name("m"), scene.name("a")
+    lie = {"copies": {"available": 99}, "nodeStatus": {"nobody": "NodeDownloaded"}}
+    kubectl(
+        "patch", "localmodelcache", cache, "--subresource=status", "--type=merge",
+        "--field-manager=somebody", "-p", json.dumps({"status": lie}),
+    )  # fmt: skip
+    scene.wait(
+        lambda: (
+            scene.node_states().keys() == {"a", "b"} and scene.status()["copies"]["available"] == 2
+        ),
+        "the truth again",
+    )
+    list_ = {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "LocalModelNode",
+        "metadata": {"name": node},
+        "spec": {"localModels": []},
+    }
+    kubectl(
+        "apply", "--server-side", "--force-conflicts", "--field-manager=somebody", "-f", "-",
+        input=json.dumps(list_),
+    )  # fmt: skip
+    scene.wait(lambda: scene.work_list("a") == ["m"], "another manager's list is mended")
+
+    def answered() -> bool:
+        found = scene.read("localmodelnode", "a") or {}
+        generation = found.get("status", {}).get("observedGeneration")
+        return bool(generation == found["metadata"]["generation"])
+
+    scene.wait(answered, "the agent answered to the mended list")
+    garbage = {"observedGeneration": 7777777, "modelStatus": {cache: "", "x/y/z": ""}, "models": []}
+    kubectl(
+        "patch", "localmodelnode", node, "--subresource=status", "--type=merge",
+        "-p", json.dumps({"status": garbage}),
+    )  # fmt: skip
+    scene.wait(lambda: scene.node_states()["a"] == "NodeDownloadPending", "what is not there")
+    scene.add_cache("n")
+    scene.wait(lambda: scene.ready("n"), "works on")
+
+
+def test_a_node_of_the_same_name_that_comes_back_starts_clean(scene: Scene) -> None:
+    scene.add_cache()
+    scene.wait(scene.ready, "cache ready")
+    before = scene.read("localmodelnode", "b")
+    scene.delete("node", "b")
+    scene.add_node("b")
+    node = scene.read("node", "b")
+    assert before is not None
+    assert node is not None
+
+    def belongs_to_the_new_node() -> bool:
+        found = scene.read("localmodelnode", "b")
+        if found is None or found["metadata"]["uid"] == before["metadata"]["uid"]:
+            return False
+        owner = found["metadata"]["ownerReferences"][0]["uid"]
+        return bool(owner == node["metadata"]["uid"])
+
+    scene.wait(belongs_to_the_new_node, "a list of its own")
     scene.wait(scene.ready, "cache ready")
 
 

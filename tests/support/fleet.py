@@ -42,6 +42,8 @@ class Behaviour:
     revision: str | None = "r1"
     host_path: str = "/models"
     free: int = 1000 * GIB
+    progress_seconds: float | None = None
+    """Every copy downloads for ever, and every agent says so this often, each at a moment of its own."""
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What to report, by key, instead of a finished copy."""
     silent: set[str] = field(default_factory=set)
@@ -66,12 +68,14 @@ class Fleet:
         self._held: dict[str, dict[str, Entry]] = {}
         self._leases: dict[str, str] = {}
         self._written: dict[str, dict[str, Any]] = {}
+        self._rounds = 0
 
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._informer.run())
             group.create_task(self._keep_leases())
+            group.create_task(self._keep_downloading())
             group.create_task(
                 run_workers(self._queue, self._answer, workers=_WORKERS, name="fleet")
             )
@@ -147,9 +151,31 @@ class Fleet:
         revision = entry.revision or self.behaviour.revision
         if revision is not None:
             report["revision"] = revision
+        if self.behaviour.progress_seconds is not None:
+            done = self.behaviour.bytes_total // 1000 * (self._rounds % 1000)
+            report |= {
+                "state": "ModelDownloading",
+                "reason": "Downloading",
+                "bytesDone": done,
+                "bytesPerSecond": done // 30,
+            }
+            report.pop("completionTime")
+            report.pop("verifiedBy")
         if entry.key not in listed:
             report["reason"] = "Evicting"
         return report | self.behaviour.outcomes.get(entry.key, {})
+
+    async def _keep_downloading(self) -> None:
+        while True:
+            seconds = self.behaviour.progress_seconds
+            names = sorted(key.name for key in self._informer.snapshot())
+            if seconds is None or not names:
+                await asyncio.sleep(1)
+                continue
+            self._rounds += 1
+            for name in names:
+                self._queue.add(name)
+                await asyncio.sleep(seconds / len(names))
 
     async def _keep_leases(self) -> None:
         while True:
@@ -219,6 +245,9 @@ class FleetThread:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self._client.close()
+        await asyncio.sleep(
+            0.1
+        )  # aiohttp leaves it to the loop to take leave of the server over TLS
 
 
 async def _main(kubeconfig: Path) -> None:

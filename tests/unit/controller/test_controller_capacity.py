@@ -88,6 +88,10 @@ def test_a_model_that_turns_out_larger_counts_with_its_real_size(cluster: Cluste
     assert cluster.entries("a") == ["m"]
     assert "needs 2.0 GiB" in cluster.message("n")["message"]
     assert "m (9.0 GiB)" in cluster.message("n")["message"]
+    assert cluster.message("m")["message"].endswith(
+        "; the model takes 9.0 GiB, modelSize says 1.0 GiB"
+    )
+    assert cluster.stored["group", "gpu"]["status"]["used"] == "9Gi"
 
 
 def test_the_agents_disk_counts_and_what_is_on_its_way_only_once(cluster: Cluster) -> None:
