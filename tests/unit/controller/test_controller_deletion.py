@@ -1,5 +1,7 @@
 import pytest
 
+from controller import routes
+from controller.actions import RemoveFinalizer
 from shared.api.cache import NAMESPACE_FINALIZER
 from tests.unit.controller.builders import Cluster, cache, group, node, report
 
@@ -92,7 +94,30 @@ def test_a_silent_agent_blocks_until_it_is_given_up_and_that_is_told(cluster: Cl
     assert gone(cluster)
     assert cluster.announced[-1].type == "Warning"
     assert "without an answer from b" in cluster.announced[-1].message
+    (last,) = [write for write in cluster.writes if isinstance(write, RemoveFinalizer)]
+    assert [left.name for left in last.unconfirmed] == ["b"]
     assert cluster.entries("b") == []  # so the copy goes when the agent returns
+
+
+def test_a_node_that_no_group_wants_is_asked_once_for_what_it_holds() -> None:
+    cluster = Cluster()
+    cluster.put("node", node("a", pool="nobodys"))
+    cluster.settle()
+    world = cluster.world
+    assert world.to_ask({"a", "gone"}) == {"a"}
+    cluster._add(routes.strays_due(world, {"a"}))
+    cluster.settle()
+    assert cluster.entries("a") == []
+    cluster.report("a", report("m", URI, reason="Evicting"))
+    cluster.settle()
+    assert "a" in world.works
+    cluster.report("a")
+    cluster.settle()
+    assert "a" not in world.works
+    assert world.to_ask({"a"}) == set()
+    cluster.remove("node", "a")
+    cluster.put("node", node("a", pool="nobodys"))
+    assert world.to_ask({"a"}) == {"a"}
 
 
 def test_bytes_that_another_cache_shares_are_not_waited_for(cluster: Cluster) -> None:

@@ -3,7 +3,7 @@ from collections.abc import Iterable
 
 from controller.grace import Grace
 from controller.liveness import Liveness
-from controller.pacing import Courtesy, Pace, Settling
+from controller.pacing import Courtesy, Deadline, Pace, Patience, Settling
 from shared.api.node import ModelState
 from shared.domain.views import LeaseView, NodeView, ReportView, WorkView
 
@@ -80,6 +80,55 @@ def test_statuses_give_way_to_work_lists_but_not_for_ever() -> None:
     assert not courtesy.yields("m", busy=True, now=10)
     assert courtesy.yields("m", busy=True, now=11)
     assert not courtesy.yields("m", busy=False, now=12)
+
+
+def test_a_first_list_waits_for_a_first_cache_and_not_longer() -> None:
+    clock = Clock()
+    deadline = Deadline(clock, 6)
+    assert deadline.left("a") == 6
+    clock.now = 4
+    assert deadline.left("a") == 2
+    clock.now = 6
+    assert deadline.left("a") == 0
+    assert deadline.left("a") == 6  # forgotten, so that nothing is kept of nodes that left
+
+
+def test_patience_is_over_for_who_stays_without_a_break() -> None:
+    clock = Clock()
+    patience = Patience(clock, 300)
+    assert patience.over({"a", "b"}) == set()
+    clock.now = 200
+    assert patience.over({"a"}) == set()
+    clock.now = 300
+    assert patience.over({"a", "b"}) == {"a"}
+
+
+def test_agents_live_whose_lease_changed_lately() -> None:
+    clock = Clock()
+    liveness = Liveness(clock)
+    liveness.node_changed("kserves", None, NodeView("kserves"))
+    liveness.lease_changed("a", None, LeaseView("a", "1"))
+    assert liveness.living(seconds=120) == {"a"}
+    clock.now = 120
+    assert liveness.living(seconds=120) == set()
+
+
+async def test_the_more_there_is_to_write_the_longer_it_is_collected() -> None:
+    handed: dict[int, float] = {}
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    def hand_on(keys: Iterable[str]) -> None:
+        handed[len(list(keys))] = loop.time() - began
+        if len(handed) == 2:
+            done.set()
+
+    few, many = (Settling(hand_on, quiet=0.05) for _ in range(2))
+    few.add({"a"})
+    many.add({f"n{i}" for i in range(1000)})
+    await asyncio.wait_for(done.wait(), timeout=5)
+    assert handed[1000] > 3 * handed[1]
 
 
 async def test_edits_that_follow_each_other_closely_are_handed_on_together() -> None:
