@@ -38,6 +38,12 @@ class Serving:
     """What the API server said against the volumes of a cache."""
     _awaiting: dict[str, frozenset[Place]] = field(default_factory=dict)
 
+    @property
+    def seen(self) -> bool:
+        """Whether all is known that decides about volumes."""
+        kinds = {INFERENCE_SERVICE, LLM_INFERENCE_SERVICE}
+        return self.managed is not None and kinds <= self.known
+
     def services(self, cache: str) -> list[ServiceView]:
         """Sorted by kind, namespace and name."""
         found = {(s.kind, s.namespace, s.name): s for s in self.users.get(cache, {}).values()}

@@ -159,7 +159,7 @@ def _status(
         if copies
         else None,
         revision=revision,
-        conditions=conditions(cache, summary, servable(world, cache), now=now),
+        conditions=conditions(world, cache, summary, now=now),
         **users(world, cache),
     )
 
@@ -198,12 +198,9 @@ def _count(copies: Sequence[Copy]) -> Copies:
 
 
 def conditions(
-    cache: CacheView,
-    summary: Summary,
-    serves: tuple[bool, Reason, str] | None,
-    *,
-    now: datetime,
+    world: World, cache: CacheView, summary: Summary, *, now: datetime
 ) -> tuple[Condition, ...]:
+    """Servable stays as it was while services, or whether volumes are ours, cannot be seen."""
     found: tuple[Condition, ...] = cache.conditions
     told = [
         (type_, holds, summary.reason, summary.message)
@@ -213,9 +210,10 @@ def conditions(
             ("Stalled", summary.stalled),
         )
     ]
-    if serves is not None:
+    serves = servable(world, cache)
+    if serves is not None and world.serving.seen:
         told.append(("Servable", *serves))
-    else:
+    elif world.serving.seen:
         found = tuple(condition for condition in found if condition.type != "Servable")
     for type_, holds, reason, message in told:
         found = set_condition(

@@ -239,8 +239,10 @@ def test_services_that_cannot_be_seen_now_still_protect_their_cache(cluster: Clu
     cluster.stored.pop(("service", "team/s"))
     cluster.restart()
     cluster.world.serving.known.clear()
-    cluster.settle()
+    cluster.world.serving.managed = None
+    assert cluster.settle() == 0
     assert names(cluster) == ["s"]
+    assert cluster.condition("m", "Servable") == ("True", "Available")
     cluster._add(routes_serving.services_known(cluster.world, INFERENCE_SERVICE))
     cluster.settle()
     assert names(cluster) == []
