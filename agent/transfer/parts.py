@@ -6,8 +6,9 @@ from typing import Final
 
 # Files up to this size share a unit of work: below it the round trip costs more than the bytes.
 SMALL_FILE: Final = 1 << 20
-# A batch is small enough to be lost, and to leave work for the other connections.
+# A batch is small enough to be lost. Each connection gets several, so that all end at about the same time.
 _BATCH_FILES: Final = 64
+_BATCHES_PER_LANE: Final = 4
 _BATCH_BYTES: Final = 8 << 20
 
 
@@ -49,8 +50,8 @@ def covered(size: int, done: Iterable[Range]) -> bool:
     return sum(have.size for have in done) == size
 
 
-def batches(sizes: Sequence[int | None], *, part_size: int) -> list[list[int]]:
-    """Indices of files in the order in which they are fetched, grouped into units of work.
+def batches(sizes: Sequence[int | None], *, part_size: int, lanes: int) -> list[list[int]]:
+    """Indices of files in the order in which they are fetched, grouped into units of work for `lanes` connections.
 
     The largest come first, so that no straggler is alone at the end, and each alone; files of unknown size count as
     the largest. Small files follow in batches.
@@ -64,10 +65,11 @@ def batches(sizes: Sequence[int | None], *, part_size: int) -> list[list[int]]:
         else:
             large.append((-(size if size is not None else 1 << 62), index))
     units = [[index] for _, index in sorted(large)]
+    most = min(_BATCH_FILES, -(-len(small) // (lanes * _BATCHES_PER_LANE)))
     batch: list[int] = []
     filled = 0
     for size, index in sorted(small, key=lambda item: item[1]):
-        if batch and (len(batch) == _BATCH_FILES or filled + size > _BATCH_BYTES):
+        if batch and (len(batch) == most or filled + size > _BATCH_BYTES):
             units.append(batch)
             batch, filled = [], 0
         batch.append(index)

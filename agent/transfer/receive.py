@@ -29,6 +29,7 @@ from agent.transfer.files import (
     write_at,
 )
 from agent.transfer.journal import Claim, Journal
+from agent.transfer.parts import SMALL_FILE
 from agent.transfer.progress import Progress
 from agent.transfer.work import PartWork, Place, Route, Unit
 from shared.domain.reasons import Reason
@@ -97,7 +98,7 @@ def receive(unit: Unit, shop: Workshop) -> None:
         shop.check()
         what = part.of.file.path
         with disk_errors(what), opened(shop.root, what) as fd:
-            if not part.of.reserved and part.of.size is not None:
+            if not part.of.reserved and part.of.size is not None and part.of.size > SMALL_FILE:
                 reserve(fd, part.of.size)
                 part.of.reserved = True
             if isinstance(part.route, LocalPath):
@@ -117,7 +118,8 @@ def _claim(part: PartWork, fd: int, shop: Workshop) -> None:
     crc32c = part.crcs[Algorithm.CRC32C].value
     span = part.claim()
     if span.size:
-        start_writeback(fd, span.start, span.size)
+        if span.size > SMALL_FILE:
+            start_writeback(fd, span.start, span.size)
         shop.journal.add(part.of.id, Claim(span, crc32c))
 
 

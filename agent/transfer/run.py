@@ -98,7 +98,7 @@ class Run:
 
     def _plan(self) -> None:
         sizes = [work.size for work in self._works]
-        for indices in batches(sizes, part_size=self._part_size):
+        for indices in batches(sizes, part_size=self._part_size, lanes=self._lanes()):
             if len(indices) == 1:
                 self._units.extend(Unit([part]) for part in self._parts(self._works[indices[0]]))
             else:

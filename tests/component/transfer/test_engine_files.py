@@ -175,7 +175,7 @@ async def test_a_full_disk_shows_before_the_first_byte_and_gets_its_blocks_back(
     monkeypatch.setattr(transfer_files._libc, "fallocate", full)
     fetching = Fetching(tmp_path)
     with FaultServer(lambda r: ranged(b"", r)) as server, pytest.raises(Stalled) as caught:
-        await fetching.fetch([RemoteFile("f", 1 << 20, "", "f")], Signer(server.url))
+        await fetching.fetch([RemoteFile("f", 2 << 20, "", "f")], Signer(server.url))
     assert caught.value.reason is Reason.INSUFFICIENT_STORAGE
     assert not server.requests
     assert (fetching.tree / "f").stat().st_size == 0

@@ -27,9 +27,9 @@ def test_what_is_missing_and_what_is_there_make_up_the_file_without_overlap(
     assert parts == sorted(parts)
 
 
-@given(st.lists(st.one_of(st.none(), st.integers(0, 1 << 28)), max_size=200))
-def test_every_file_is_in_exactly_one_unit(sizes: list[int | None]) -> None:
-    units = batches(sizes, part_size=64 << 20)
+@given(st.lists(st.one_of(st.none(), st.integers(0, 1 << 28)), max_size=200), st.integers(1, 256))
+def test_every_file_is_in_exactly_one_unit(sizes: list[int | None], lanes: int) -> None:
+    units = batches(sizes, part_size=64 << 20, lanes=lanes)
     assert sorted(index for unit in units for index in unit) == list(range(len(sizes)))
 
 
