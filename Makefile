@@ -8,7 +8,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/localmodel
 RUN := uv run --frozen --no-sync
 export PATH := $(PATH):$(CACHE)/uv/bin
 
-.PHONY: help setup uv nginx controlplane lint fmt crds test test-unit test-component test-cluster demo bench clean
+.PHONY: help setup uv nginx controlplane lint fmt crds test test-unit test-component test-cluster demo bench bench-controller clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -60,8 +60,11 @@ test-cluster: setup ## Both programs on a real etcd, kube-apiserver and kube-con
 demo: setup ## The whole main path on a real API server, with commentary (KEEP=1 leaves it running)
 	$(RUN) python -m tests.demo $(if $(KEEP),--keep)
 
-bench: setup ## Measure memory and speed; prints tables
+bench: setup ## Measure memory and speed beside other downloaders; prints tables (about an hour)
 	$(RUN) python -m tests.bench
+
+bench-controller: setup ## Measure the controller at up to 300 caches on 3,000 nodes; prints tables
+	$(RUN) python -m tests.bench.controller
 
 clean: ## Remove what tests and tools left behind
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .demo dist
