@@ -119,11 +119,12 @@ async def test_links_in_staging_lead_nowhere(tmp_path: Path) -> None:
 
 
 async def test_an_unreachable_source_is_worth_another_try(tmp_path: Path) -> None:
-    with socket.socket() as nobody, pytest.raises(Retryable) as caught:
+    with socket.socket() as nobody:
         # Bound, so that it is nobody else's, but listened to by nobody.
         nobody.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        await Fetching(tmp_path).fetch([remote("f", b"small")], Signer(url))
+        signer = Signer(f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        with pytest.raises(Retryable) as caught:
+            await Fetching(tmp_path).fetch([remote("f", b"small")], signer)
     assert caught.value.reason is Reason.SOURCE_UNREACHABLE
     assert "canary" not in caught.value.message
 
