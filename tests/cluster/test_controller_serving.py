@@ -162,20 +162,6 @@ def test_a_released_volume_is_healed_when_its_claim_comes_back(scene: Scene) -> 
     scene.wait(
         lambda: bound(scene) and claim(scene, name)["metadata"]["uid"] != first, "bound again"
     )
-    scene.control_plane.kubectl(
-        "delete", "persistentvolume", scene.name(f"{name}-{team}"), "--wait=false"
-    )
-    scene.control_plane.kubectl(
-        "patch", "persistentvolume", scene.name(f"{name}-{team}"), "--type=merge",
-        "-p", '{"metadata":{"finalizers":null}}', check=False,
-    )  # fmt: skip
-    scene.wait(
-        lambda: (
-            bound(scene)
-            and volume(scene, f"{name}-{team}").get("status", {}).get("phase") == "Bound"
-        ),
-        "a deleted volume comes back",
-    )
 
 
 def test_group_edits_reach_volumes_where_kubernetes_allows_it(scene: Scene) -> None:
