@@ -39,7 +39,11 @@ def cache_changed(world: World, key: str, new: CacheView | None) -> Dirty:
     if old is None or new is None or _serves(old) != _serves(new):
         dirty.volumes.add(key)
     views = [view for view in (old, new) if view is not None]
-    if len(views) == 2 and _asks(views[0]) == _asks(views[1]):
+    if old is not None and new is not None and _asks(old) == _asks(new):
+        if _identity(old) == _identity(
+            new
+        ):  # a status alone, most often our own: no reason for haste
+            dirty.progress, dirty.caches = dirty.caches, set()
         return dirty
     for view in views:
         dirty.groups.update(view.groups)
@@ -193,6 +197,10 @@ def _asks(cache: CacheView) -> tuple[object, ...]:
         cache.revision,
         cache.created,
     )
+
+
+def _identity(cache: CacheView) -> tuple[object, ...]:
+    return cache.generation, cache.finalizers, cache.deleting
 
 
 def _serves(cache: CacheView) -> tuple[object, ...]:

@@ -202,3 +202,12 @@ def test_every_status_says_exactly_one_of_ready_reconciling_stalled(cluster: Clu
     conditions = cluster.status("m")["conditions"]
     assert [c["type"] for c in conditions] == ["Ready", "Reconciling", "Stalled"]
     assert [c["status"] for c in conditions].count("True") == 1
+
+
+def test_a_status_that_was_just_written_is_no_reason_to_write_the_next_one_soon(
+    cluster: Cluster,
+) -> None:
+    cluster.report("a", report("m", URI, "ModelDownloading", bytesTotal=4 * GIB, bytesDone=1))
+    cluster.settle()
+    cluster._status("cache", "m", {**cluster.status("m"), "revision": None})
+    assert (cluster.dirty.caches, cluster.dirty.progress) == (set(), {"m"})
