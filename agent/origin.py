@@ -1,11 +1,11 @@
 """Where a file's bytes come from: what the transfer engine asks of a source, or later of a peer node."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from agent.manifest import RemoteFile
+from agent.manifest import Digest, RemoteFile
 from agent.tls import SYSTEM_TLS, Tls
 
 
@@ -16,6 +16,8 @@ class SignedRequest:
     headers: sent to `url`'s own origin only; after a redirect to another origin those in `secret_headers` are left out.
     expect: response headers (lower case) that must have exactly these values, or the source changed. Each counts on the
         first answer that carries it, redirects included: a Hub names the commit and then redirects to its CDN.
+    states: for a file without digests: reads them from the headers of an answer that carries the file whole. Answers
+        after a redirect to another place are not asked.
     expires_in: seconds from signing until the engine must ask again; None = never.
     tls: how this source's certificates are checked, after redirects as well.
     """
@@ -24,6 +26,7 @@ class SignedRequest:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret_headers: frozenset[str] = frozenset({"authorization", "cookie", "proxy-authorization"})
     expect: Mapping[str, str] = field(default_factory=dict)
+    states: Callable[[Mapping[str, str]], tuple[Digest, ...]] | None = None
     expires_in: float | None = None
     tls: Tls = SYSTEM_TLS
 

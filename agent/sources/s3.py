@@ -29,8 +29,11 @@ from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri
 
 _CALL_SECONDS = 60.0
-# One HEAD each. A model has some hundred files; of thousands, the smallest are guarded by size and ETag alone.
+# One HEAD each, for digests. Of many small files only the first ones: the others state theirs in the answer that brings
+# them, which a large file, in parts, cannot do.
 _MOST_HEADS = 1000
+_MOST_SMALL_HEADS = 100
+_SMALL_BYTES = 1 << 20
 _HEADS_AT_ONCE = 32
 
 
@@ -59,11 +62,13 @@ class S3Source:
 
     async def sign(self, file: RemoteFile) -> SignedRequest:
         await self._open()
-        pinned = bool(file.validator)
+        pin = {"If-Match": file.validator} if file.validator else {}
+        signed = {} if file.digests else CHECKSUM_MODE
         return SignedRequest(
-            url=await self._presigned("GET", file.locator),
-            headers={"If-Match": file.validator} if pinned else {},
-            expect={"etag": file.validator} if pinned else {},
+            url=await self._presigned("GET", file.locator, headers=signed),
+            headers={**pin, **signed},
+            expect={"etag": file.validator} if pin else {},
+            states=None if file.digests else object_digests,
             expires_in=self._presigner.valid_seconds,
             tls=self._tls,
         )
@@ -117,8 +122,9 @@ class S3Source:
 
     async def _with_digests(self, files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...]:
         """The same files with the digests that HEAD tells, largest first, so that most bytes are guarded best."""
-        by_size = sorted(files, key=lambda file: file.size or 0, reverse=True)
-        asked = [file for file in by_size if file.size][:_MOST_HEADS]
+        by_size = sorted((f for f in files if f.size), key=lambda f: f.size or 0, reverse=True)
+        large = sum((file.size or 0) > _SMALL_BYTES for file in by_size)
+        asked = by_size[: min(_MOST_HEADS, large + _MOST_SMALL_HEADS)]
         gate = asyncio.Semaphore(_HEADS_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as group:

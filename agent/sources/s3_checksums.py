@@ -12,10 +12,11 @@ _PLAIN_ENCRYPTION = frozenset({"", "AES256"})
 
 
 def object_digests(headers: Mapping[str, str]) -> tuple[Digest, ...]:
-    """Digests of the whole object from HEAD's headers, strongest first.
+    """Digests of the whole object from the headers of HEAD or of a whole GET, in any case, strongest first.
 
     Checksums of parts' checksums say nothing of the whole and are left out.
     """
+    headers = {name.lower(): value for name, value in headers.items()}
     found = header_digests(headers, whole=True)
     md5 = _etag_md5(headers)
     if md5 is None or any(digest.algorithm is Algorithm.MD5 for digest in found):
@@ -30,5 +31,5 @@ def _etag_md5(headers: Mapping[str, str]) -> Digest | None:
         return None
     if "x-amz-server-side-encryption-customer-algorithm" in headers:
         return None
-    value = from_hex(Algorithm.MD5, headers.get("ETag", ""))
+    value = from_hex(Algorithm.MD5, headers.get("etag", ""))
     return None if value is None else Digest(Algorithm.MD5, value)

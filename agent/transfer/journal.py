@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from awscrt import checksums
 
-from agent.manifest import RemoteFile
+from agent.manifest import Algorithm, Digest, RemoteFile
 from agent.transfer.parts import Range
 
 _NAME: Final = "parts.log"
@@ -51,6 +51,7 @@ class Journal:
         self._path = folder / _NAME
         self._lock = threading.Lock()
         self._claims: dict[str, dict[Range, Claim]] = {}
+        self._stated: dict[str, Digest] = {}
         lines, length = self._read()
         self._fd = self._open()
         if self._size() > length:
@@ -66,16 +67,22 @@ class Journal:
                 kept.append(claim)
         return tuple(kept)
 
-    def add(self, file: str, claim: Claim) -> None:
-        """The range's bytes have been written."""
-        record = {"file": file, "part": [claim.range.start, claim.range.end], "crc": claim.crc32c}
+    def stated(self, file: str) -> Digest | None:
+        """What the source stated about the file when it sent it."""
+        return self._stated.get(file)
+
+    def add(self, file: str, claim: Claim, *, stated: Digest | None = None) -> None:
+        """The range's bytes have been written. stated: a digest of the whole file that came with them."""
         with self._lock:
             self._claims.setdefault(file, {})[claim.range] = claim
-            self._append(record)
+            if stated is not None:
+                self._stated[file] = stated
+            self._append(_record(file, claim, stated))
 
     def drop(self, file: str) -> None:
         """Nothing of this file is worth keeping."""
         with self._lock:
+            self._stated.pop(file, None)
             if self._claims.pop(file, None) is not None:
                 self._append({"file": file, "drop": True})
 
@@ -101,7 +108,11 @@ class Journal:
         file = record["file"]
         if record.get("drop"):
             self._claims.pop(file, None)
+            self._stated.pop(file, None)
             return
+        if "stated" in record:
+            algorithm, value = record["stated"]
+            self._stated[file] = Digest(Algorithm(algorithm), value)
         claim = Claim(Range(*record["part"]), record["crc"])
         self._claims.setdefault(file, {})[claim.range] = claim
 
@@ -111,8 +122,7 @@ class Journal:
         with draft.open("xb") as output:
             for file, claims in self._claims.items():
                 for claim in claims.values():
-                    part = [claim.range.start, claim.range.end]
-                    output.write(_line({"file": file, "part": part, "crc": claim.crc32c}))
+                    output.write(_line(_record(file, claim, self._stated.get(file))))
             output.flush()
             os.fsync(output.fileno())
         draft.rename(self._path)
@@ -129,6 +139,17 @@ class Journal:
     def _append(self, record: dict[str, Any]) -> None:
         # One write per line: a crash can tear only the last one.
         os.write(self._fd, _line(record))
+
+
+def _record(file: str, claim: Claim, stated: Digest | None) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "file": file,
+        "part": [claim.range.start, claim.range.end],
+        "crc": claim.crc32c,
+    }
+    if stated is not None:
+        record["stated"] = [stated.algorithm, stated.value]
+    return record
 
 
 def _line(record: dict[str, Any]) -> bytes:

@@ -120,7 +120,7 @@ def _claim(part: PartWork, fd: int, shop: Workshop) -> None:
     if span.size:
         if span.size > SMALL_FILE:
             start_writeback(fd, span.start, span.size)
-        shop.journal.add(part.of.id, Claim(span, crc32c))
+        shop.journal.add(part.of.id, Claim(span, crc32c), stated=part.of.learned)
 
 
 def _download(part: PartWork, fd: int, shop: Workshop) -> None:
@@ -135,7 +135,17 @@ def _download(part: PartWork, fd: int, shop: Workshop) -> None:
                 raise answers.RangesIgnored
             if part.at > part.start:
                 shop.progress.found(-part.rewind())
+            if part.is_whole_file:
+                _learn(part, answer)
         _receive_body(part, answer, fd, shop)
+
+
+def _learn(part: PartWork, answer: Answer) -> None:
+    """The digests that this answer states about the whole file, when nobody stated any before."""
+    route = _route(part)
+    if part.of.stated is None and route.signed.states and answer.url == route.signed.url:
+        part.of.learn(route.signed.states(answer.headers))
+        part.rewind()
 
 
 def _receive_body(part: PartWork, answer: Answer, fd: int, shop: Workshop) -> None:
@@ -176,7 +186,8 @@ def _ask(part: PartWork, shop: Workshop) -> Answer:
         route = _route(part)
         place = route.place
         headers = {"Accept-Encoding": "identity", "User-Agent": "localmodel-agent", **place.headers}
-        if part.end is not None and (part.of.ranges or not part.is_whole_file):
+        whole = part.is_whole_file and part.at == part.start
+        if part.end is not None and not (whole and (route.signed.states or not part.of.ranges)):
             headers["Range"] = f"bytes={part.at}-{part.end - 1}"
         elif part.at > part.start:
             shop.progress.found(-part.rewind())

@@ -252,7 +252,7 @@ class Run:
         self._shop.journal.drop(work.id)
         work.done = kept
         for claim in verify.claims(work):
-            self._shop.journal.add(work.id, claim)
+            self._shop.journal.add(work.id, claim, stated=work.learned)
         self._units.extend(Unit([part]) for part in self._parts(work))
 
     async def _submit(self, executor: Executor, function: Callable[[], T]) -> T:

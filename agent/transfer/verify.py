@@ -26,6 +26,9 @@ def recover(work: FileWork, shop: Workshop) -> int:
     claims = shop.journal.claims(work.id)
     if not claims or work.size is None or claims[-1].range.end > work.size:
         return 0
+    stated = shop.journal.stated(work.id)
+    if stated is not None:
+        work.learn([stated])
     with disk_errors(work.file.path), opened(shop.root, work.file.path) as fd:
         for claim in claims:
             crcs = _crcs(fd, claim.range, work, shop.stop.is_set)

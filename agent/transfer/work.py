@@ -1,6 +1,6 @@
 """What one fetch knows of each file and each range while it runs. Shared by the event loop and the threads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.manifest import Algorithm, Digest, RemoteFile, Strength
@@ -11,6 +11,10 @@ from agent.transfer.parts import Range
 
 # Of several stated digests. MD5 finds accidents no better than a CRC, but needs all bytes in order: 1.5 CPU s/GB.
 _PREFERRED = [*(a for a in Algorithm if a is not Algorithm.MD5), Algorithm.MD5]
+
+
+def _preferred(digests: Sequence[Digest]) -> Digest | None:
+    return min(digests, key=lambda digest: _PREFERRED.index(digest.algorithm), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Route:
 
 @dataclass(slots=True, eq=False)
 class FileWork:
-    """One file. stated: the digest that decides, or None; index: the origin that serves it now.
+    """One file. stated: the digest that decides, or None; learned: the same, when it came with the bytes. origin: who serves it now.
 
     ranges: whether the server keeps to ranges. restart: to be fetched anew, as soon as nobody writes to it; parts of
     an older generation are then void. pending: parts that are not finished. hashed: bytes that `whole` has seen.
@@ -44,6 +48,7 @@ class FileWork:
 
     file: RemoteFile
     stated: Digest | None = None
+    learned: Digest | None = None
     id: str = ""
     origin: int = 0
     route: Route | LocalPath | None = None
@@ -62,9 +67,7 @@ class FileWork:
     def __post_init__(self) -> None:
         self.id = file_id(self.file)
         self.size = self.file.size
-        self.stated = min(
-            self.file.digests, key=lambda d: _PREFERRED.index(d.algorithm), default=None
-        )
+        self.stated = _preferred(self.file.digests)
         if self.size is None and self.stated and self.stated.algorithm is Algorithm.GIT_SHA1:
             # git hashes the size in front of the content.
             self.stated = None
@@ -87,6 +90,11 @@ class FileWork:
     @property
     def strength(self) -> Strength:
         return Strength(self.stated.algorithm.value) if self.stated else Strength.SIZE
+
+    def learn(self, digests: Sequence[Digest]) -> None:
+        """Digests that came with the bytes. Before any part has received some."""
+        if self.stated is None:
+            self.stated = self.learned = _preferred(digests)
 
     def reset(self) -> int:
         """Forget all that was fetched; returns how many bytes that was."""

@@ -1,12 +1,13 @@
 """s3:// against a real server with signatures on."""
 
+import hashlib
 import time
 
 import pytest
 from botocore.exceptions import ClientError
 
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
-from agent.manifest import Algorithm, ArchiveKind
+from agent.manifest import Algorithm, ArchiveKind, Digest
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
 from agent.sources.credentials import Credentials, S3Access
@@ -188,6 +189,26 @@ async def test_five_thousand_small_files_are_listed_in_seconds(
     assert manifest.size == sum(len(str(number)) for number in range(5000))
     # Two cores, shared with the server and other tests; one HEAD each would take a multiple.
     assert time.monotonic() - started < 30
+
+
+async def test_small_files_beyond_the_first_state_their_digest_with_their_bytes(
+    s3_server: S3Server, loopback_policy: SourcePolicy
+) -> None:
+    s3_server.put_many("models", {f"some/{n:03}": b"content %d" % n for n in range(150)})
+    async with opened("s3://models/some", loopback_policy, keys(s3_server.endpoint)) as source:
+        manifest = await source.resolve()
+        unasked = [file for file in manifest.files if not file.digests]
+        assert len(unasked) == 50
+        request = await source.sign(unasked[-1])
+        assert isinstance(request, SignedRequest)
+        assert request.states is not None
+        asked = await source.sign(next(file for file in manifest.files if file.digests))
+        assert isinstance(asked, SignedRequest)
+        assert asked.states is None
+    got = await get(request)
+    assert got.status == 200
+    md5 = hashlib.md5(got.body, usedforsecurity=False).hexdigest()
+    assert request.states(got.headers) == (Digest(Algorithm.MD5, md5),)
 
 
 async def test_a_public_bucket_needs_no_credentials(

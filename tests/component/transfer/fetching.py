@@ -1,7 +1,7 @@
 """One fetch in a test: a folder, an origin, an engine."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ class Signer:
     url: str
     headers: dict[str, str] = field(default_factory=dict)
     expect: dict[str, str] = field(default_factory=dict)
+    states: Callable[[Mapping[str, str]], tuple[Digest, ...]] | None = None
     asked: int = 0
 
     async def sign(self, file: RemoteFile) -> SignedRequest:
@@ -29,6 +30,7 @@ class Signer:
             f"{self.url}/{file.locator}?signature=canary-{self.asked}",
             headers=self.headers,
             expect=self.expect,
+            states=self.states,
         )
 
 
