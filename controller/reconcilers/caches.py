@@ -42,8 +42,8 @@ class CachePass:
         if self._courtesy.yields(key, busy=busy, now=self._clock()):
             return _LOOK_AGAIN_SECONDS
         action = plan_cache(world, cache, now=self._now())
+        if isinstance(action, ApplyCacheStatus):  # before its answer comes, which is routed too
+            self._router.cache_pace.wrote(key, self._clock())
         if action is not None:
             await self._executor.execute(action)
-        if isinstance(action, ApplyCacheStatus):
-            self._router.cache_pace.wrote(key, self._clock())
         return None

@@ -37,6 +37,6 @@ class GroupPass:
             return _LOOK_AGAIN_SECONDS
         action = plan_group(world, group, now=self._now())
         if action is not None:
+            self._router.group_pace.wrote(name, self._clock())  # before its answer comes
             await self._executor.execute(action)
-            self._router.group_pace.wrote(name, self._clock())
         return None
