@@ -19,8 +19,8 @@ from tests.support.servers.s3 import S3Server
 
 MIB = 1 << 20
 LARGE = {f"part-{n}.bin": random.Random(n).randbytes(6 * MIB) for n in range(8)}
-# Two at a time, so that four are complete when the program is killed, and two under way.
-SLOW = ("--max-rate", "24Mi", "--connections", "2")
+# Two at a time and three seconds from the end, so that four are complete when the program is killed, and two under way.
+SLOW = ("--max-rate", "8Mi", "--connections", "2")
 
 
 @pytest.fixture(scope="module")
