@@ -131,6 +131,10 @@ class World:
     def unanswered(self, node: str) -> frozenset[str]:
         return frozenset(self._unanswered.get(node, ()))
 
+    def awaits_answers(self, group: str) -> bool:
+        """Whether a living agent of the group has not yet answered to its list."""
+        return not self._unanswered.keys().isdisjoint(self.members.get(group, set()) - self.silent)
+
     def caches_on(self, node: str) -> Iterator[CacheView]:
         """Caches that name a group of the node."""
         groups = self.groups_of.get(node, frozenset())

@@ -110,7 +110,7 @@ def _retire(world: World, node: NodeView, work: WorkView | None) -> NodeAction |
 
 
 def _equivalent(work: WorkView, entries: tuple[Entry, ...]) -> bool:
-    """A line that merely lacks the revision which the node has anyway is not worth a write."""
+    """A line that merely lacks the revision is not worth a write until the node is found to go for another one."""
     return len(work.entries) == len(entries) and all(
         have is want or _lacks_revision_only(have, want, work.reports.get(want.key))
         for have, want in zip(work.entries, entries, strict=True)
@@ -118,9 +118,9 @@ def _equivalent(work: WorkView, entries: tuple[Entry, ...]) -> bool:
 
 
 def _lacks_revision_only(have: Entry, want: Entry, report: ReportView | None) -> bool:
+    resolved = report.revision if report is not None else None
     return (
         have.revision is None
-        and report is not None
-        and report.revision == want.revision
+        and resolved in (None, want.revision)
         and entry({**have.wire, "revision": want.revision}) is want
     )

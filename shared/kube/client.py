@@ -225,7 +225,13 @@ class KubeClient:
         path = resource.path(
             namespace=namespace, name=body["metadata"]["name"], subresource=subresource
         )
-        params = {"fieldManager": self.manager, "force": "true" if force else "false"}
+        params = {
+            "fieldManager": self.manager,
+            "force": "true" if force else "false",
+            # Warnings about unknown fields, which nobody would see, cost the server a second parse of the body. An unknown
+            # field still fails.
+            "fieldValidation": "Ignore",
+        }
         return await self._call(
             "PATCH",
             "apply",

@@ -257,6 +257,23 @@ def test_pinning_a_revision_that_all_nodes_resolved_anyway_costs_no_work_list(
     assert cluster.status("m")["revision"] == "r1"
 
 
+def test_a_node_that_has_resolved_nothing_yet_is_told_the_revision_with_its_next_list_only(
+    cluster: Cluster,
+) -> None:
+    cluster.put("cache", cache("m"))
+    cluster.settle()
+    cluster.report("a", report("m", "s3://models/m", "ModelDownloading", revision="r1"))
+    before = len(cluster.writes)
+    cluster.settle()
+    assert not any(isinstance(write, ApplyWorkList) for write in cluster.writes[before:])
+    cluster.put("cache", cache("other"))
+    cluster.settle()
+    assert {line["modelName"]: line.get("revision") for line in lines(cluster, "b")} == {
+        "m": "r1",
+        "other": None,
+    }
+
+
 def test_a_retry_annotation_reaches_the_nodes(cluster: Cluster) -> None:
     raw = cache("m")
     raw["metadata"]["annotations"] = {"localmodel.kserve.io/retry": "1"}
