@@ -98,7 +98,7 @@ class Bench:
         await self._until(self._placed)
         placed = time.monotonic() - started
         writes = self._writes()
-        # The fleet's own processor time is this process's.
+        # The fleet runs in this process.
         self._row("all work lists complete", f"{placed:.1f} s; CPU {self._cpus()}")
         share = sum(writes.values()) / (nodes + 2 * caches)
         self._row(
@@ -233,7 +233,8 @@ class Bench:
 
     def _cpus(self) -> str:
         processes = (self.controller, self.plane.apiserver, self.plane.etcd)
-        return ", ".join(f"{p.name} {self._cpu(p):.0f} s" for p in processes)
+        told = [f"{process.name} {self._cpu(process):.0f} s" for process in processes]
+        return ", ".join([*told, f"agents {time.process_time():.0f} s"])
 
     def _cpu(self, process: Process | None = None) -> float:
         """Seconds of processor time since the process began; of the controller by default."""
