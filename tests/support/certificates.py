@@ -45,9 +45,14 @@ class Authority:
         self.certificate.write_bytes(built.public_bytes(serialization.Encoding.PEM))
 
     def issue(
-        self, name: str, *, common_name: str, organization: str | None = None
+        self,
+        name: str,
+        *,
+        common_name: str,
+        organization: str | None = None,
+        address: str = "127.0.0.1",
     ) -> tuple[Path, Path]:
-        """A certificate for a client and for a server on 127.0.0.1/localhost; returns its and its key's file."""
+        """A certificate for a client and for a server on `address`/localhost; returns its and its key's file."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _builder(_name(common_name, organization), self._name, key)
@@ -56,7 +61,7 @@ class Authority:
                     [
                         x509.DNSName("localhost"),
                         x509.DNSName("kubernetes.default.svc"),
-                        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+                        x509.IPAddress(ipaddress.ip_address(address)),
                     ]
                 ),
                 critical=False,

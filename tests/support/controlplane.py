@@ -1,4 +1,4 @@
-"""A real etcd, kube-apiserver and kube-controller-manager on loopback, with RBAC on."""
+"""A real etcd, kube-apiserver and kube-controller-manager, with RBAC on."""
 
 import base64
 import ssl
@@ -14,6 +14,7 @@ from tests.support.cluster import Cluster
 from tests.support.processes import Process, free_port
 
 _START_SECONDS = 90
+LOOPBACK = "127.0.0.1"
 
 
 class ControlPlane(Cluster):
@@ -22,17 +23,20 @@ class ControlPlane(Cluster):
     `etcd`, `apiserver` and `manager` are processes that a test may kill or stop, and bring back by `start`. Programs
     under test get the kubeconfig of their own ServiceAccount by `kubeconfig_for`.
 
-    audit: who did what is a line of JSON for each request in `audit_log`.
+    audit: who did what is a line of JSON for each request in `audit_log`. service: this machine's address at which pods
+    of real nodes find the API, on port 443; a scheduler and all controllers run then.
     """
 
-    def __init__(self, folder: Path, *, audit: bool = False) -> None:
+    def __init__(self, folder: Path, *, audit: bool = False, service: str | None = None) -> None:
         self._programs = binaries.find()
+        self._real = service is not None
+        self._address = service or LOOPBACK
         super().__init__(folder, self._programs["kubectl"])
-        pki = Authority(folder / "pki")
+        self.pki = pki = Authority(folder / "pki")
         self._ca = pki.certificate
         self._etcd_port, self._peer_port = free_port(), free_port()
         self._manager_port = free_port()
-        self.port = free_port()
+        self.port = 443 if self._real else free_port()
         self.audit_log = folder / "audit.log"
         self._write_kubeconfig(
             self.admin_kubeconfig,
@@ -44,6 +48,11 @@ class ControlPlane(Cluster):
         )
         self.manager = Process(
             "kube-controller-manager", self._manager_command(pki), log=folder / "manager.log"
+        )
+        self._scheduler = (
+            Process("kube-scheduler", self._scheduler_command(), log=folder / "scheduler.log")
+            if self._real
+            else None
         )
 
     def __enter__(self) -> Self:
@@ -59,7 +68,7 @@ class ControlPlane(Cluster):
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self._address}:{self.port}"
 
     def start(self) -> None:
         """Start what does not run, and wait until the API answers."""
@@ -71,14 +80,23 @@ class ControlPlane(Cluster):
             self.apiserver.wait_ready(self._apiserver_ready, seconds=_START_SECONDS)
             if not self.manager.running:
                 self.manager.start()
+            if self._scheduler is not None and not self._scheduler.running:
+                self._scheduler.start()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        for process in (self.manager, self.apiserver, self.etcd):
-            # Nothing here outlives the run, so nothing needs a gentle end.
-            process.kill()
+        for process in (self._scheduler, self.manager, self.apiserver, self.etcd):
+            if process is not None:
+                # Nothing here outlives the run, so nothing needs a gentle end.
+                process.kill()
+
+    def write_kubeconfig(self, path: Path, *, common_name: str, organization: str) -> None:
+        """For a user who proves it by a certificate."""
+        self._write_kubeconfig(
+            path, self.pki.issue(path.stem, common_name=common_name, organization=organization)
+        )
 
     def _apiserver_ready(self) -> bool:
         context = ssl.create_default_context(cafile=str(self._ca))
@@ -108,13 +126,15 @@ class ControlPlane(Cluster):
         ]
 
     def _apiserver_command(self, pki: Authority, audit: bool) -> list[str]:
-        certificate, key = pki.issue("apiserver", common_name="kube-apiserver")
+        certificate, key = pki.issue(
+            "apiserver", common_name="kube-apiserver", address=self._address
+        )
         private, public = write_key_pair(self.folder / "pki", "service-accounts")
         command = [
             str(self._programs["kube-apiserver"]),
             f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self._address}",
+            f"--advertise-address={self._address}",
             f"--secure-port={self.port}",
             f"--tls-cert-file={certificate}",
             f"--tls-private-key-file={key}",
@@ -129,6 +149,16 @@ class ControlPlane(Cluster):
             "--endpoint-reconciler-type=none",
             "--shutdown-delay-duration=0s",
         ]
+        if self._real:
+            # Logs and exec go from the API server to the kubelets.
+            client, client_key = pki.issue(
+                "kubelet-client", common_name="kube-apiserver", organization="system:masters"
+            )
+            command += [
+                f"--kubelet-client-certificate={client}",
+                f"--kubelet-client-key={client_key}",
+                "--kubelet-preferred-address-types=InternalIP",
+            ]
         if audit:
             policy = self.folder / "audit-policy.yaml"
             policy.write_text(
@@ -146,7 +176,7 @@ class ControlPlane(Cluster):
         self._write_kubeconfig(
             kubeconfig, pki.issue("manager", common_name="system:kube-controller-manager")
         )
-        return [
+        command = [
             str(self._programs["kube-controller-manager"]),
             f"--kubeconfig={kubeconfig}",
             f"--authentication-kubeconfig={kubeconfig}",
@@ -158,9 +188,29 @@ class ControlPlane(Cluster):
             f"--service-account-private-key-file={self.folder / 'pki/service-accounts.key'}",
             "--use-service-account-credentials",
             "--leader-elect=false",
+        ]
+        if not self._real:
             # Nodes are objects without kubelets here: tests say what is Ready, and no pod would ever run.
-            "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller"
-            ",-daemonset-controller,-deployment-controller",
+            command.append(
+                "--controllers=*,-node-lifecycle-controller,-taint-eviction-controller"
+                ",-daemonset-controller,-deployment-controller"
+            )
+        return command
+
+    def _scheduler_command(self) -> list[str]:
+        kubeconfig = self.folder / "scheduler.kubeconfig"
+        self._write_kubeconfig(
+            kubeconfig, self.pki.issue("scheduler", common_name="system:kube-scheduler")
+        )
+        return [
+            str(binaries.find(["kube-scheduler"])["kube-scheduler"]),
+            f"--kubeconfig={kubeconfig}",
+            f"--authentication-kubeconfig={kubeconfig}",
+            f"--authorization-kubeconfig={kubeconfig}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={free_port()}",
+            f"--cert-dir={self.folder / 'pki'}",
+            "--leader-elect=false",
         ]
 
     def _write_kubeconfig(self, path: Path, certificate: tuple[Path, Path]) -> None:
