@@ -222,6 +222,7 @@ class Agent:
                 max_bytes_per_second=settings.max_bytes_per_second,
                 min_free_percent=settings.min_free_percent,
                 archive_ratio=settings.archive_ratio,
+                writing=settings.writing,
             ),
             reader=self._reader,
             policy=SourcePolicy(

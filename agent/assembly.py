@@ -15,6 +15,7 @@ from agent.space import Ledger
 from agent.storage.store import Store
 from agent.transfer.budget import Budget
 from agent.transfer.engine import Engine
+from agent.transfer.pages import Writing
 from shared.domain.uri import redact
 
 # Files that the engine keeps open at once; far below the 1,024 that every process may.
@@ -31,6 +32,7 @@ class Limits:
     max_bytes_per_second: int = 0
     min_free_percent: float = 0
     archive_ratio: float = 20
+    writing: Writing = Writing.AUTO
 
     def budget(self) -> Budget:
         return Budget(
@@ -64,7 +66,9 @@ def assemble(
     blocking: Blocking,
 ) -> Parts:
     """Inside a running event loop."""
-    engine = Engine(limits.budget(), policy=policy, part_size=limits.part_size)
+    engine = Engine(
+        limits.budget(), policy=policy, part_size=limits.part_size, writing=limits.writing
+    )
     ledger = Ledger(
         usage=store.usage,
         reclaim=lambda: store.sweep(now=now(), grace=timedelta(0), wanted=EVERY_KEY),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from agent.transfer.pages import Writing
 from shared.ops.settings import Settings
 
 
@@ -55,6 +56,10 @@ class AgentSettings(Settings):
         ge=1,
         le=1024,
         description="Size of the ranges in which large files are fetched.",
+    )
+    writing: Writing = Field(
+        default=Writing.AUTO,
+        description="How large files are written: direct, past the page cache; buffered, which leaves them in it; auto: buffered while a model fits into an eighth of the memory it may use.",
     )
     min_free_percent: float = Field(
         default=5, ge=0, lt=100, description="Share of the disk that models leave free."

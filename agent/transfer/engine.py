@@ -16,6 +16,7 @@ from agent.transfer.budget import Budget, Slots, Throttle
 from agent.transfer.connection import Pool
 from agent.transfer.files import disk_errors
 from agent.transfer.journal import Journal
+from agent.transfer.pages import Writing, cache_memory, past_cache
 from agent.transfer.progress import Progress
 from agent.transfer.receive import BUFFER_BYTES, Workshop
 from agent.transfer.run import Run
@@ -60,9 +61,17 @@ class FetchJob:
 class Engine:
     """All fetches of a process, under one budget. For one event loop."""
 
-    def __init__(self, budget: Budget, *, policy: SourcePolicy, part_size: int = PART_SIZE) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        *,
+        policy: SourcePolicy,
+        part_size: int = PART_SIZE,
+        writing: Writing = Writing.AUTO,
+    ) -> None:
         self._budget = budget
         self._part_size = part_size
+        self._writing = writing
         self._slots = Slots(_places(budget))
         self._throttle = Throttle(budget.bytes_per_second)
         self._pool = Pool(policy)
@@ -77,7 +86,9 @@ class Engine:
         to the folder any more; the journal stays.
         """
         root, journal = await self._in_thread(lambda: self._open(job))
-        shop = Workshop(root, self._pool, self._throttle, journal, progress)
+        size = sum(file.size or 0 for file in job.files)
+        direct = past_cache(self._writing, size, memory=cache_memory())
+        shop = Workshop(root, self._pool, self._throttle, journal, progress, direct)
         run = Run(
             files=job.files,
             origins=job.origins,

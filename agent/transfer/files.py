@@ -114,14 +114,6 @@ def reserve(fd: int, size: int) -> None:
             raise OSError(code, os.strerror(code))
 
 
-def write_at(fd: int, data: memoryview, offset: int) -> None:
-    """All of the data. Raises OSError."""
-    while data:
-        count = os.pwrite(fd, data, offset)
-        data = data[count:]
-        offset += count
-
-
 def start_writeback(fd: int, start: int, size: int) -> None:
     """Ask the kernel to begin writing these bytes to the disk, so that the fsync at the end finds little left."""
     # Advice only: where it is not supported, the fsync takes longer.

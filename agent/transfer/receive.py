@@ -26,9 +26,9 @@ from agent.transfer.files import (
     reserve,
     start_writeback,
     unchanged,
-    write_at,
 )
 from agent.transfer.journal import Claim, Journal
+from agent.transfer.pages import Writer
 from agent.transfer.parts import SMALL_FILE
 from agent.transfer.progress import Progress
 from agent.transfer.work import PartWork, Place, Route, Unit
@@ -50,13 +50,14 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workshop:
-    """What the threads of one fetch share. root: open folder in which the files appear."""
+    """What the threads of one fetch share. root: open folder in which the files appear. direct: past the page cache."""
 
     root: int
     pool: Pool
     throttle: Throttle
     journal: Journal
     progress: Progress
+    direct: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
@@ -101,16 +102,24 @@ def receive(unit: Unit, shop: Workshop) -> None:
             if not part.of.reserved and part.of.size is not None and part.of.size > SMALL_FILE:
                 reserve(fd, part.of.size)
                 part.of.reserved = True
+            writer = Writer(fd, direct=shop.direct and _may_be_direct(part))
             if isinstance(part.route, LocalPath):
-                _copy(part, part.route.path, fd, shop)
+                _copy(part, part.route.path, fd, writer, shop)
             elif part.of.size == 0:
                 # Nothing to ask for.
                 pass
             else:
-                _download(part, fd, shop)
+                _download(part, fd, writer, shop)
             if part.at > part.claimed or part.of.size in (0, None):
                 _claim(part, fd, shop)
             part.finish()
+
+
+def _may_be_direct(part: PartWork) -> bool:
+    """A digest that needs a file's bytes in order, while they come in several parts, is computed from the page cache."""
+    size = part.of.size
+    large = size is None or size > SMALL_FILE
+    return large and (part.of.sequential is None or part.is_whole_file)
 
 
 def _claim(part: PartWork, fd: int, shop: Workshop) -> None:
@@ -118,12 +127,12 @@ def _claim(part: PartWork, fd: int, shop: Workshop) -> None:
     crc32c = part.crcs[Algorithm.CRC32C].value
     span = part.claim()
     if span.size:
-        if span.size > SMALL_FILE:
+        if span.size > SMALL_FILE and not (shop.direct and _may_be_direct(part)):
             start_writeback(fd, span.start, span.size)
         shop.journal.add(part.of.id, Claim(span, crc32c), stated=part.of.learned)
 
 
-def _download(part: PartWork, fd: int, shop: Workshop) -> None:
+def _download(part: PartWork, fd: int, writer: Writer, shop: Workshop) -> None:
     with _ask(part, shop) as answer:
         file = part.of.file
         answers.check_encoding(answer.headers, what=file.path)
@@ -137,7 +146,7 @@ def _download(part: PartWork, fd: int, shop: Workshop) -> None:
                 shop.progress.found(-part.rewind())
             if part.is_whole_file:
                 _learn(part, answer)
-        _receive_body(part, answer, fd, shop)
+        _receive_body(part, answer, fd, writer, shop)
 
 
 def _learn(part: PartWork, answer: Answer) -> None:
@@ -148,10 +157,12 @@ def _learn(part: PartWork, answer: Answer) -> None:
         part.rewind()
 
 
-def _receive_body(part: PartWork, answer: Answer, fd: int, shop: Workshop) -> None:
+def _receive_body(part: PartWork, answer: Answer, fd: int, writer: Writer, shop: Workshop) -> None:
     buffer = _buffer()
     while part.end is None or part.at < part.end:
-        room = len(buffer) if part.end is None else min(len(buffer), part.end - part.at)
+        # Up to the next multiple of the buffer, after a cut in the middle: what follows is aligned for direct writes.
+        room = len(buffer) - part.at % len(buffer)
+        room = room if part.end is None else min(room, part.end - part.at)
         try:
             count = answer.read_into(buffer[:room])
         except (http.client.HTTPException, OSError) as exc:
@@ -165,7 +176,7 @@ def _receive_body(part: PartWork, answer: Answer, fd: int, shop: Workshop) -> No
                 Reason.SOURCE_UNREACHABLE, f"{part.of.file.path}: the connection was cut"
             )
         data = buffer[:count]
-        write_at(fd, data, part.at)
+        writer.write(data, part.at)
         feed(part.hashers, data)
         part.at += count
         if part.at - part.claimed >= CLAIM_BYTES:
@@ -243,7 +254,7 @@ def _check_confirmed(route: Route, part: PartWork) -> None:
         )
 
 
-def _copy(part: PartWork, source: Path, fd: int, shop: Workshop) -> None:
+def _copy(part: PartWork, source: Path, fd: int, writer: Writer, shop: Workshop) -> None:
     """From this machine: shared blocks where the file system can, else a plain copy; read once for the digests."""
     what = part.of.file.path
     shop.progress.found(-part.rewind())
@@ -266,7 +277,7 @@ def _copy(part: PartWork, source: Path, fd: int, shop: Workshop) -> None:
             if count == 0:
                 raise SourceChanged(f"{what} became shorter while it was copied")
             if not cloned:
-                write_at(fd, buffer[:count], part.at)
+                writer.write(buffer[:count], part.at)
             feed(part.hashers, buffer[:count])
             part.at += count
             shop.progress.found(count)

@@ -14,6 +14,7 @@ from agent.transfer.checksums import (
 )
 from agent.transfer.files import disk_errors, opened
 from agent.transfer.journal import Claim
+from agent.transfer.pages import forget
 from agent.transfer.parts import Range
 from agent.transfer.receive import Workshop
 from agent.transfer.work import FileWork
@@ -47,6 +48,8 @@ def advance(work: FileWork, shop: Workshop) -> None:
     if end > work.hashed:
         with disk_errors(work.file.path), opened(shop.root, work.file.path) as fd:
             hash_range(fd, work.hashed, end, [work.whole], shop.stop.is_set)
+            if shop.direct:
+                forget(fd, work.hashed, end)
         work.hashed = end
 
 

@@ -9,6 +9,7 @@ from agent.manifest import Algorithm, Digest, RemoteFile
 from agent.origin import LocalPath, SignedRequest
 from agent.policy import SourcePolicy
 from agent.transfer.engine import Budget, Engine, FetchedFile, FetchJob
+from agent.transfer.pages import Writing
 from agent.transfer.progress import Progress
 
 PART = 1 << 20
@@ -60,7 +61,10 @@ def remote(
 class Fetching:
     """The same folder through several attempts, each with a new engine, as after a restart."""
 
-    def __init__(self, folder: Path, *, connections: int = 4) -> None:
+    def __init__(
+        self, folder: Path, *, connections: int = 4, writing: Writing = Writing.AUTO
+    ) -> None:
+        self.writing = writing
         self.tree = folder / "tree"
         self.journal = folder / "journal"
         self.connections = connections
@@ -77,6 +81,7 @@ class Fetching:
             Budget(connections=self.connections),
             policy=policy or SourcePolicy.unrestricted(),
             part_size=PART,
+            writing=self.writing,
         )
         job = FetchJob("key", tuple(files), origins, self.tree, self.journal)
         try:

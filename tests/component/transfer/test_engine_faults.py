@@ -12,6 +12,7 @@ from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.manifest import Algorithm, Strength
 from agent.policy import SourcePolicy
 from agent.transfer import connection
+from agent.transfer.pages import Writing
 from shared.domain.reasons import Reason
 from tests.component.transfer.fetching import PART, Fetching, Signer, remote
 from tests.support.faults import FaultServer, Reply, Request, ranged
@@ -19,7 +20,10 @@ from tests.support.faults import FaultServer, Reply, Request, ranged
 CONTENT = os.urandom(3 * PART + 12345)
 
 
-async def test_a_cut_connection_goes_on_from_the_last_byte_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("writing", [Writing.DIRECT, Writing.BUFFERED])
+async def test_a_cut_connection_goes_on_from_the_last_byte_written(
+    tmp_path: Path, writing: Writing
+) -> None:
     def answer(request: Request) -> Reply:
         reply = ranged(CONTENT, request)
         return Reply(
@@ -29,7 +33,7 @@ async def test_a_cut_connection_goes_on_from_the_last_byte_written(tmp_path: Pat
             cut_after=500_000 if request.number < 3 else None,
         )
 
-    fetching = Fetching(tmp_path)
+    fetching = Fetching(tmp_path, writing=writing)
     with FaultServer(answer) as server:
         (fetched,) = await fetching.fetch(
             [remote("f", CONTENT, Algorithm.SHA256)], Signer(server.url)

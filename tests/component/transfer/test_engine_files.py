@@ -16,6 +16,7 @@ import pytest
 from agent.errors import Retryable, SourceChanged, Stalled
 from agent.manifest import Algorithm, RemoteFile, Strength
 from agent.transfer import files as transfer_files
+from agent.transfer.pages import Writing
 from shared.domain.reasons import Reason
 from tests.component.transfer.fetching import PART, Fetching, OnDisk, Signer, remote
 from tests.support.faults import FaultServer, Reply, Request, ranged
@@ -30,12 +31,17 @@ def serve(web: WebServer, folder: str, files: dict[str, bytes]) -> Signer:
     return Signer(f"{web.url}/{folder}")
 
 
-async def test_files_of_all_sizes_arrive_whole(tmp_path: Path, web_server: WebServer) -> None:
+@pytest.mark.parametrize("writing", [Writing.DIRECT, Writing.BUFFERED])
+@pytest.mark.parametrize("algorithm", [Algorithm.SHA256, None])
+async def test_files_of_all_sizes_arrive_whole(
+    tmp_path: Path, web_server: WebServer, writing: Writing, algorithm: Algorithm | None
+) -> None:
     sizes = [0, 1, PART - 1, PART, PART + 1, 5 * PART + 7]
     files = {f"d{n}/f{size}": os.urandom(size) for n, size in enumerate(sizes)}
-    fetching = Fetching(tmp_path)
+    fetching = Fetching(tmp_path, writing=writing)
+    stated = (algorithm,) if algorithm else ()
     fetched = await fetching.fetch(
-        [remote(path, content, Algorithm.SHA256) for path, content in files.items()],
+        [remote(path, content, *stated) for path, content in files.items()],
         serve(web_server, "sizes", files),
     )
     assert [file.path for file in fetched] == list(files)
