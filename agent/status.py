@@ -129,4 +129,4 @@ class StatusWriter:
             "metadata": {"name": self._node_name, "uid": uid},
             "status": status.to_wire(),
         }
-        await self._client.apply(LOCAL_MODEL_NODES, body, subresource="status")
+        await self._client.apply(LOCAL_MODEL_NODES, body, subresource="status", metadata_only=True)

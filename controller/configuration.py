@@ -1,4 +1,7 @@
-"""KServe's ConfigMap, watched: absent means defaults, malformed means that the last good values stay."""
+"""KServe's ConfigMap, watched: absent means defaults, malformed means that the last good values stay.
+
+When no good ones are known yet, no volume is made: nobody knows then whether they are ours to make.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -15,12 +18,13 @@ from controller.planning.configuration import (
 from controller.router import Router
 from controller.settings import ControllerSettings
 from shared.domain.reasons import Reason
-from shared.kube.client import KubeClient, Wire
+from shared.kube.client import KubeClient
 from shared.kube.errors import ApiError, Forbidden, NotFound
 from shared.kube.events import EventRecorder, ObjectRef
 from shared.kube.informer import Informer
 from shared.kube.metrics import KubeMetrics
 from shared.kube.resource import CONFIG_MAPS, ObjectKey
+from shared.kube.transport import Wire
 
 _RETRY_SECONDS: Final = 2.0
 
@@ -48,7 +52,7 @@ class ConfigurationWatch:
         self._client = client
         self._router = router
         self._settings = settings
-        self._current = Configuration()
+        self._current: Configuration | None = None
         self._uid = ""
         self._recorder: EventRecorder | None = None
         self._informer = Informer(
@@ -97,7 +101,8 @@ class ConfigurationWatch:
         self._uid = seen.uid if seen is not None else ""
         if seen is not None and seen.configuration is None:
             where = f"ConfigMap {self._settings.kserve_namespace}/{CONFIG_MAP}"
-            problem = Reason.CONFIG_INVALID, f"{where}: {seen.defect}; the last good values stay"
+            until = "no volume is made" if self._current is None else "the last good values stay"
+            problem = Reason.CONFIG_INVALID, f"{where}: {seen.defect}; {until} until it can be read"
         else:
             self._current = (seen and seen.configuration) or Configuration()
             problem = misfit(
@@ -107,7 +112,8 @@ class ConfigurationWatch:
             )
         if problem is not None:
             log.warning("configuration", reason=problem[0].value, message=problem[1])
-        self._router.configured(self._current.managed, problem)
+        managed = None if self._current is None else self._current.managed
+        self._router.configured(managed, problem)
         self._announce()
 
     def _announce(self) -> None:

@@ -1,6 +1,7 @@
 """Actions → requests. What the API server answers is told to the world at once: nobody acts twice on what is written."""
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, assert_never
 
 import structlog
@@ -24,7 +25,7 @@ from controller.execute_volumes import VolumeExecutor
 from controller.herald import Herald
 from controller.router import Router
 from shared.domain import parse
-from shared.domain.views import CacheView
+from shared.domain.views import CacheView, WorkView
 from shared.kube.client import KubeClient
 from shared.kube.errors import AlreadyExists, NotFound
 from shared.kube.events import EventRecorder, ObjectRef
@@ -36,7 +37,6 @@ from shared.kube.resource import (
     NODES,
     ObjectKey,
     Resource,
-    object_key,
 )
 
 log = structlog.get_logger(__name__)
@@ -100,16 +100,25 @@ class Executor:
             "metadata": {"name": action.node, "ownerReferences": [owner]},
             "spec": {"localModels": [line.wire for line in action.entries]},
         }
-        answer = await self._write_work_list(action.node, body)
-        self._router.work(object_key(answer), None, parse.work(answer))
+        answer = (await self._write_work_list(action.node, body))["metadata"]
+        known = self._router.world.works.get(action.node) or WorkView(action.node)
+        written = replace(
+            known if known.uid == answer["uid"] else WorkView(action.node),
+            entries=action.entries,
+            owner=action.owner,
+            uid=answer["uid"],
+            resource_version=answer["resourceVersion"],
+            generation=answer["generation"],
+        )
+        self._router.work(ObjectKey(None, action.node), None, written)
         log.info("work list written", node=action.node, models=len(action.entries))
 
     async def _write_work_list(self, node: str, body: dict[str, Any]) -> dict[str, Any]:
         """A first list is created: that costs the API server half of what applying it does, and a new cluster has a thousand."""
         if node not in self._router.world.works:
             with suppress(AlreadyExists):
-                return await self._client.create(LOCAL_MODEL_NODES, body)
-        return await self._client.apply(LOCAL_MODEL_NODES, body)
+                return await self._client.create(LOCAL_MODEL_NODES, body, metadata_only=True)
+        return await self._client.apply(LOCAL_MODEL_NODES, body, metadata_only=True)
 
     async def _delete_work_list(self, action: DeleteWorkList) -> None:
         try:

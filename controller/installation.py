@@ -8,9 +8,10 @@ import structlog
 from controller.planning.installed import LEFT_BEHIND, check_crds, check_webhook
 from shared.api.crd import crds
 from shared.domain.reasons import Reason
-from shared.kube.client import KubeClient, Wire
+from shared.kube.client import KubeClient
 from shared.kube.errors import ApiError, NotFound
 from shared.kube.resource import CUSTOM_RESOURCE_DEFINITIONS, Resource
+from shared.kube.transport import Wire
 
 _WEBHOOKS: Final = Resource(
     "admissionregistration.k8s.io",

@@ -109,8 +109,8 @@ class Router:
         place = (key.namespace or "", key.name)
         self.route(routes_serving.claim_changed(self.world, place, new))
 
-    def configured(self, managed: bool, problem: tuple[Reason, str] | None) -> None:
-        """`managed`: whether volumes are ours to make."""
+    def configured(self, managed: bool | None, problem: tuple[Reason, str] | None) -> None:
+        """`managed`: whether volumes are ours to make; None when nobody can tell."""
         self.route(routes_serving.configuration_changed(self.world, managed, problem))
 
     def volumes_refused(self, key: str, why: str | None) -> None:

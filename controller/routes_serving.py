@@ -40,7 +40,9 @@ def claim_changed(world: World, place: Place, new: ClaimView | None) -> Dirty:
     return _concerned(world, place, old, new)
 
 
-def configuration_changed(world: World, managed: bool, problem: tuple[Reason, str] | None) -> Dirty:
+def configuration_changed(
+    world: World, managed: bool | None, problem: tuple[Reason, str] | None
+) -> Dirty:
     """Volumes became ours to make, or no longer are; or something is wrong with the configuration."""
     dirty = Dirty()
     if world.problem != problem:

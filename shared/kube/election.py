@@ -10,11 +10,12 @@ from typing import Final
 import structlog
 
 from shared.api.core import Lease
-from shared.kube.client import KubeClient, Wire
+from shared.kube.client import KubeClient
 from shared.kube.errors import ApiError, Conflict, NotFound
 from shared.kube.metrics import KubeMetrics
 from shared.kube.resource import LEASES
 from shared.kube.time import micro_time, utc_now
+from shared.kube.transport import Wire
 
 # client-go's defaults: 15 s lease, 10 s to renew it, a try every 2 s.
 LEASE_SECONDS: Final = 15

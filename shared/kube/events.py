@@ -11,12 +11,13 @@ from typing import Final, Literal
 import structlog
 
 from shared.domain.reasons import Reason
-from shared.kube.client import KubeClient, Wire
+from shared.kube.client import KubeClient
 from shared.kube.errors import AlreadyExists, ApiError, NotFound
 from shared.kube.metrics import KubeMetrics
 from shared.kube.ratelimit import TokenBucket
 from shared.kube.resource import EVENTS
 from shared.kube.time import micro_time, utc_now
+from shared.kube.transport import Wire
 
 EventType = Literal["Normal", "Warning"]
 

@@ -6,10 +6,11 @@ from typing import Final
 
 import structlog
 
-from shared.kube.client import KubeClient, Wire
+from shared.kube.client import KubeClient
 from shared.kube.errors import ApiError, NotFound
 from shared.kube.resource import LEASES
 from shared.kube.time import micro_time, utc_now
+from shared.kube.transport import Wire
 
 _RETRY_SECONDS: Final = 5.0
 

@@ -9,10 +9,11 @@ from typing import Final, Generic, TypeVar
 
 import structlog
 
-from shared.kube.client import KubeClient, Wire
+from shared.kube.client import KubeClient
 from shared.kube.errors import ApiError, NotFound, TooManyRequests, Unreachable
 from shared.kube.metrics import KubeMetrics
 from shared.kube.resource import ObjectKey, Resource, object_key
+from shared.kube.transport import Wire
 
 T = TypeVar("T")
 Handler = Callable[[ObjectKey, T | None, T | None], None]

@@ -97,6 +97,12 @@ def test_the_configuration_is_followed_and_the_last_good_values_stay_when_it_bre
     assert controller.state()["volumes_managed"] is False
     assert not has_claim(scene, "n")
     scene.wait(lambda: "ConfigInvalid" in configuration_events(scene), "told in an event")
+    controller.stop()
+    controller.start_ready()
+    scene.add_cache("o")
+    scene.wait(lambda: scene.ready("o"), "placed by a controller that never saw good values")
+    assert controller.state()["volumes_managed"] is None
+    assert not has_claim(scene, "n")
     configure(scene, json.dumps({"jobNamespace": "somewhere-else"}))
     scene.wait(lambda: configured(scene) == "CredentialsNamespaceMismatch", "mismatch is told")
     scene.wait(lambda: has_claim(scene, "n"), "volumes are made again")

@@ -1,6 +1,7 @@
 """A deleted cache goes when its bytes are gone, in whatever order things are deleted and whoever is away meanwhile."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -39,7 +40,7 @@ def scene(
     made.add_cache()
     made.wait(made.ready, "cache ready")
     yield made
-    fleet.change(evicts=True, silent=set(), idle=set())
+    fleet.change(evicts=True, silent=set(), idle=set(), clock_error=timedelta())
     made.clean()
 
 
@@ -95,6 +96,17 @@ def test_what_a_silent_agent_may_still_hold_is_recorded_and_removed_when_it_retu
     scene.wait(
         lambda: (scene.read("localmodelnode", "b") or {})["status"]["models"] == [], "cleaned"
     )
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_whether_an_agent_lives_does_not_depend_on_its_clock(
+    scene: Scene, fleet: FleetThread, hours: int
+) -> None:
+    fleet.change(clock_error=timedelta(hours=hours), silent={scene.name("b")})
+    scene.wait(lambda: scene.condition()["reason"] == "AgentSilent", "silence is told")
+    assert scene.node_states() == {"a": "NodeDownloaded", "b": ""}
+    fleet.change(silent=set())
+    scene.wait(scene.ready, "a sign of life is one, whatever time it tells")
 
 
 def test_a_node_that_left_with_a_copy_is_asked_for_it_when_it_returns(

@@ -164,6 +164,27 @@ def test_a_released_volume_is_healed_when_its_claim_comes_back(scene: Scene) -> 
     )
 
 
+def test_a_volume_that_somebody_forced_away_is_made_again_and_its_lost_claim_bound(
+    scene: Scene,
+) -> None:
+    scene.add_cache()
+    scene.add_service("s")
+    scene.wait(lambda: bound(scene), "claim bound")
+    name = f"m-{scene.name('gpu')}-{scene.name('team')}"
+    before = volume(scene, name)["metadata"]["uid"]
+    unprotected = json.dumps({"metadata": {"finalizers": None}})
+    plane = scene.control_plane
+    plane.kubectl("delete", "persistentvolume", scene.name(name), "--wait=false")
+    plane.kubectl("patch", "persistentvolume", scene.name(name), "--type=merge", "-p", unprotected)
+    scene.wait(
+        lambda: (
+            volume(scene, name).get("metadata", {}).get("uid") not in (None, before)
+            and bound(scene)
+        ),
+        "made again and bound",
+    )
+
+
 def test_group_edits_reach_volumes_where_kubernetes_allows_it(scene: Scene) -> None:
     scene.add_cache()
     scene.add_service("s")

@@ -7,10 +7,11 @@ from contextlib import suppress
 import pytest
 from prometheus_client import CollectorRegistry
 
-from shared.kube.client import KubeClient, Wire
+from shared.kube.client import KubeClient
 from shared.kube.informer import Informer
 from shared.kube.metrics import KubeMetrics
 from shared.kube.resource import CONFIG_MAPS, ObjectKey
+from shared.kube.transport import Wire
 from tests.cluster.road import Road
 from tests.support.controlplane import ControlPlane
 

@@ -10,11 +10,12 @@ import pytest
 
 from shared.domain.reasons import Reason
 from shared.kube import errors
-from shared.kube.client import KubeClient, Wire
+from shared.kube.client import KubeClient
 from shared.kube.events import EventRecorder, ObjectRef
 from shared.kube.heartbeat import Heartbeat
 from shared.kube.library import Configuration
 from shared.kube.resource import CONFIG_MAPS, EVENTS, LEASES, LOCAL_MODEL_NODES
+from shared.kube.transport import Wire
 from tests.support.cluster import AGENTS_NAMESPACE
 from tests.support.controlplane import ControlPlane
 

@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -48,6 +48,8 @@ class Behaviour:
     """What to report, by key, instead of a finished copy."""
     silent: set[str] = field(default_factory=set)
     """Nodes whose agent is gone: no status, no Lease."""
+    clock_error: timedelta = timedelta()
+    """By how much the agents' clocks are wrong."""
     idle: set[str] = field(default_factory=set)
     """Nodes whose agent lives, although there is no work list for it."""
 
@@ -108,7 +110,9 @@ class Fleet:
             "status": status,
         }
         try:
-            await self._client.apply(LOCAL_MODEL_NODES, body, subresource="status")
+            await self._client.apply(
+                LOCAL_MODEL_NODES, body, subresource="status", metadata_only=True
+            )
         except (NotFound, Conflict):
             return  # deleted meanwhile, or another object of that name by now
         self._written[name] = status
@@ -185,7 +189,7 @@ class Fleet:
             await asyncio.sleep(self._heartbeat)
 
     async def _renew(self, name: str) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = (datetime.now(UTC) + self.behaviour.clock_error).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         body = {
             "apiVersion": LEASES.api_version,
             "kind": LEASES.kind,

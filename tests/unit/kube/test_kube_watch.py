@@ -5,7 +5,8 @@ import json
 import pytest
 
 from shared.kube import errors
-from shared.kube.client import KubeClient, Wire
+from shared.kube.client import KubeClient
+from shared.kube.transport import Wire
 from tests.unit.kube.wire import (
     THINGS,
     ApiServer,
