@@ -175,7 +175,14 @@ class Transport:
         try:
             yield response
         finally:
-            response.close() if request.verb == "watch" else response.release()
+            _abandon(response)
+
+
+def _abandon(response: aiohttp.ClientResponse) -> None:
+    """What was not read to its end is cut off: a polite end of TLS would outlive the client that waits for nobody."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
+    response.close()
 
 
 def _environment_proxy(url: str) -> str | None:

@@ -52,9 +52,11 @@ class WorkQueue(Generic[K]):
             self._wake()
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Queue the key later; of several times the earliest counts."""
+        """Queue the key later; of several times the earliest counts. Without effect when it waits now: who takes it sees what is new."""
         if seconds <= 0:
             self.add(key)
+            return
+        if key in self._dirty:
             return
         due = asyncio.get_running_loop().time() + seconds
         if self._stopped or self._due.get(key, due + 1) <= due:

@@ -57,7 +57,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         if seconds <= 0:
             self.dirty.add(key)
-        else:
+        elif key not in self.dirty:
             at = self.loop.time() + seconds
             self.due[key] = min(at, self.due.get(key, at))
 

@@ -50,6 +50,17 @@ async def test_of_several_later_times_the_earliest_counts() -> None:
             await queue.get()
 
 
+async def test_what_happens_while_a_key_waits_for_a_worker_does_not_bring_it_twice() -> None:
+    queue: WorkQueue[str] = WorkQueue("test")
+    queue.add("a")
+    queue.add_after("a", 0.2)
+    assert await queue.get() == "a"
+    queue.done("a")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(600):
+            await queue.get()
+
+
 async def test_failures_wait_longer_each_time_up_to_a_minute_until_forgotten() -> None:
     queue: WorkQueue[str] = WorkQueue("test")
     waits = []
