@@ -8,13 +8,15 @@ from controller.planning.copies import known_reason
 from shared.api.meta import Condition
 from shared.api.node import ModelState
 from shared.domain.quantity import human_bytes
+from shared.domain.reason_rows import Course
+from shared.domain.reason_table import TABLE, with_course
 from shared.domain.reasons import Reason
 from shared.domain.views import ReportView, WorkView
 
 NAMED_COPIES = 5
 
 # The ordinary course of things; any other reason asks for somebody's attention.
-_NORMAL = frozenset({Reason.AVAILABLE, Reason.PROGRESSING, Reason.DELETING, Reason.VOLUMES_PENDING})
+_NORMAL = with_course(Course.FINE, Course.MOVING)
 _TOLD = ("Ready", "Servable")
 
 
@@ -72,7 +74,7 @@ def node_news(was: WorkView, now: WorkView) -> tuple[Announcement, ...]:
         keys = sorted(
             k for k, r in failed.items() if known_reason(r.reason, Reason.COPY_FAILED) is reason
         )
-        message = f"{_list(keys)}: {failed[keys[0]].message or reason.value}"
+        message = f"{_list(keys)}: {failed[keys[0]].message or TABLE[reason].sentence}"
         told.append(Announcement("Warning", reason, message))
     return tuple(told)
 

@@ -127,7 +127,7 @@ def _worst(copies: Sequence[Copy]) -> tuple[Reason, str]:
         counts = {"downloading": downloading, "pending": pending}
         return Reason.PROGRESSING, ", ".join(f"{n} {what}" for what, n in counts.items() if n)
     same = [copy.node for copy in lacking if copy.verdict.reason is worst.reason]
-    return worst.reason, f"{names(same)}: {worst.message or worst.reason.value}"
+    return worst.reason, f"{names(same)}: {worst.told}"
 
 
 def _rank(copy: Copy) -> int:

@@ -6,21 +6,13 @@ from controller.world import World
 from shared.api.cache import NodeState
 from shared.api.node import ModelState
 from shared.domain.placement import EMPTY
+from shared.domain.reason_rows import Course
+from shared.domain.reason_table import TABLE, with_course
 from shared.domain.reasons import Reason
 from shared.domain.views import CacheView, NodeView, ReportView
 
 # Failures that an agent tries again soon, with backoff; after any other, nothing moves before somebody acts.
-RETRIED = frozenset(
-    {
-        Reason.SOURCE_UNREACHABLE,
-        Reason.SOURCE_THROTTLED,
-        Reason.SOURCE_ERROR,
-        Reason.SOURCE_CHANGED,
-        Reason.CREDENTIALS_UNREACHABLE,
-        Reason.DISK_ERROR,
-        Reason.INTERNAL_ERROR,
-    }
-)
+RETRIED = with_course(Course.RETRIED)
 
 _NODE_STATES = {
     ModelState.UNKNOWN: NodeState.DOWNLOAD_PENDING,
@@ -42,6 +34,11 @@ class Verdict:
     """Something is being done about it, without anybody's help."""
     blocked: bool = False
     """Somebody must act: free space, mend the source, the credentials or the group."""
+
+    @property
+    def told(self) -> str:
+        """The message, else the reason in a sentence."""
+        return self.message or TABLE[self.reason].sentence
 
     @property
     def available(self) -> bool:
@@ -85,25 +82,23 @@ def _verdict(world: World, cache: CacheView, node: NodeView, report: ReportView 
     """First finding wins: what keeps the copy from being placed, then what keeps us from knowing, then what the agent says."""
     silent = node.name in world.silent
     if not node.ready and (report is None or silent):
-        return Verdict(NodeState.NODE_NOT_READY, Reason.NODE_NOT_READY, "the node is not Ready")
+        return Verdict(NodeState.NODE_NOT_READY, Reason.NODE_NOT_READY)
     waiting = world.placements.get(node.name, EMPTY).waiting.get(cache.key)
     if waiting is not None:
         return Verdict(NodeState.DOWNLOAD_PENDING, waiting.reason, waiting.message, blocked=True)
     if silent:
         return _unheard(report)
     if report is None or not world.answered(node.name, cache.key):
-        message = "the node's agent has not taken it up yet"
-        return Verdict(NodeState.DOWNLOAD_PENDING, Reason.PENDING, message, moving=True)
+        return Verdict(NodeState.DOWNLOAD_PENDING, Reason.PENDING, moving=True)
     if report.state is ModelState.DOWNLOADED and not node.ready:
-        return Verdict(NodeState.DOWNLOADED, Reason.NODE_NOT_READY, "the node is not Ready")
+        return Verdict(NodeState.DOWNLOADED, Reason.NODE_NOT_READY)
     return _reported(report)
 
 
 def _unheard(report: ReportView | None) -> Verdict:
     if report is None:
-        message = "no agent has answered on this node"
-        return Verdict(NodeState.DOWNLOAD_PENDING, Reason.AGENT_MISSING, message)
-    return Verdict(NodeState.UNKNOWN, Reason.AGENT_SILENT, "the node's agent gives no sign of life")
+        return Verdict(NodeState.DOWNLOAD_PENDING, Reason.AGENT_MISSING)
+    return Verdict(NodeState.UNKNOWN, Reason.AGENT_SILENT)
 
 
 def _reported(report: ReportView) -> Verdict:

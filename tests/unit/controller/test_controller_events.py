@@ -48,7 +48,7 @@ DONE = model("m", "ModelDownloaded", bytesTotal=GIB)
         (
             work(["m"]),
             work(["m"], model("m", "ModelDownloadError", reason="OfAnotherVersion")),
-            ("Warning", "CopyFailed", "m: CopyFailed"),
+            ("Warning", "CopyFailed", "m: a copy failed for a reason that is not known here"),
         ),
     ],
 )  # fmt: skip

@@ -1,5 +1,7 @@
 import pytest
 
+from controller.planning.copies import assess
+from shared.domain.reasons import Reason
 from tests.unit.controller.builders import GIB, Cluster, cache, group, node, report
 
 URI = "s3://models/m"
@@ -51,6 +53,13 @@ def test_a_placed_cache_is_reconciling_then_ready(cluster: Cluster) -> None:
         ("Normal", "Progressing"),
         ("Normal", "Available"),
     ]
+
+
+def test_a_copy_that_no_agent_has_taken_up_yet_is_pending(cluster: Cluster) -> None:
+    found = {copy.node: copy.verdict for copy in assess(cluster.world, cluster.world.caches["m"])}
+    assert {node: verdict.reason for node, verdict in found.items()} == dict.fromkeys(
+        ("a", "b"), Reason.PENDING
+    )
 
 
 def test_one_stalled_node_speaks_for_the_cache_but_it_is_stalled_only_when_nothing_moves(

@@ -55,6 +55,13 @@ def test_a_service_gets_its_pair_and_stands_in_the_status(cluster: Cluster) -> N
     assert names(cluster) == ["s"]
 
 
+def test_a_claim_that_is_not_bound_yet_is_told(cluster: Cluster) -> None:
+    claim = cluster.stored["claim", CLAIM]
+    cluster.put("claim", {**claim, "status": {"phase": "Pending"}})
+    cluster.settle()
+    assert cluster.condition("m", "Servable") == ("False", "VolumesPending")
+
+
 def test_nothing_more_is_written_also_after_a_restart(cluster: Cluster) -> None:
     cluster.restart()
     assert cluster.settle() == 0
