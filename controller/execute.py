@@ -110,7 +110,7 @@ class Executor:
             resource_version=answer["resourceVersion"],
             generation=answer["generation"],
         )
-        self._router.work(ObjectKey(None, action.node), None, written)
+        self._router.wrote_work(action.node, written)
         log.info("work list written", node=action.node, models=len(action.entries))
 
     async def _write_work_list(self, node: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,9 @@ _LONGEST: Final = 5  # times `quiet`, however many keys wait
 _FIRST: Final = 0.2  # of the debounce: a first change waits a moment for others of the same cause
 _NODES_PER_DEBOUNCE: Final = 200  # a status of 1,000 nodes is 50 KiB: written five times less often
 _SLOWEST: Final = 5.0
+# Summing up one copy takes about 7 µs, so all statuses together take a seventh of a core.
+_COPIES_PER_DEBOUNCE: Final = 20_000
+_SLOWEST_OF_ALL: Final = 60.0
 
 
 class Settling:
@@ -66,9 +69,10 @@ class Pace:
         self._debounce = debounce
         self._written: dict[str, float] = {}
 
-    def wait(self, key: str, *, nodes: int, progress_only: bool, now: float) -> float:
-        """Seconds until the status of this many nodes may be written; state changes sooner than mere bytes."""
+    def wait(self, key: str, *, nodes: int, caches: int, progress_only: bool, now: float) -> float:
+        """Seconds until a status may be written; state changes sooner than mere bytes, and all less often in a large fleet."""
         weight = _SLOWEST if progress_only else min(max(1.0, nodes / _NODES_PER_DEBOUNCE), _SLOWEST)
+        weight = max(weight, min(nodes * caches / _COPIES_PER_DEBOUNCE, _SLOWEST_OF_ALL))
         written = self._written.get(key)
         earliest = now if written is None else written + self._debounce * weight
         return max(self._debounce * _FIRST, earliest - now)

@@ -92,6 +92,10 @@ class Router:
             self.herald.work(node, was, new)
         self.route(routes.work_changed(self.world, key.name, new))
 
+    def wrote_work(self, name: str, new: WorkView) -> None:
+        """We wrote the node's work list as it was just planned."""
+        self.route(routes.work_written(self.world, name, new))
+
     def lease(self, key: ObjectKey, old: LeaseView | None, new: LeaseView | None) -> None:
         if self._liveness.lease_changed(key.name, old, new) and key.name in self.world.silent:
             self.listen()
@@ -136,9 +140,12 @@ class Router:
             return
         self._add_nodes(dirty.nodes)
         self._settling.add(dirty.settling)
-        now, nodes = asyncio.get_running_loop().time(), len(self.world.nodes)
+        now = asyncio.get_running_loop().time()
+        nodes, caches = len(self.world.nodes), len(self.world.caches)
         for name in dirty.groups & self.world.groups.keys():
-            wait = self.group_pace.wait(name, nodes=nodes, progress_only=False, now=now)
+            wait = self.group_pace.wait(
+                name, nodes=nodes, caches=caches, progress_only=False, now=now
+            )
             queues.groups.add_after(name, wait)
         for key in dirty.volumes:
             queues.volumes.add(key)
@@ -150,7 +157,9 @@ class Router:
                 queues.caches.add(key)  # nothing is placed before its finalizer is there
                 continue
             calm = key not in dirty.caches
-            wait = self.cache_pace.wait(key, nodes=nodes, progress_only=calm, now=now)
+            wait = self.cache_pace.wait(
+                key, nodes=nodes, caches=caches, progress_only=calm, now=now
+            )
             queues.caches.add_after(key, wait)
 
     def _add_nodes(self, names: Iterable[str]) -> None:

@@ -45,6 +45,10 @@ def cache_changed(world: World, key: str, new: CacheView | None) -> Dirty:
         ):  # a status alone, most often our own: no reason for haste
             dirty.progress, dirty.caches = dirty.caches, set()
         return dirty
+    if old is not None and new is not None and _only_pinned(old, new):
+        dirty.caches.update(world.sharing.get(new.storage_key, ()))
+        dirty.settling.update(_gone_astray(world, new))
+        return dirty
     for view in views:
         dirty.groups.update(view.groups)
         dirty.caches.update(world.sharing.get(view.storage_key, ()))
@@ -114,7 +118,7 @@ def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
             dirty.caches.add(line.key)
             dirty.caches.update(world.sharing.get(line.storage_key, ()))
     if was.reports is not now.reports:
-        _compare_reports(was, now, dirty)
+        _compare_reports(world, was, now, dirty)
     for key, size in sizes.items():
         cache, measured = world.caches.get(key), world.sizes.get(key, 0)
         if cache is None or measured == size:
@@ -127,6 +131,14 @@ def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
         dirty.nodes.add(name)
     if (was.storage, was.host_path) != (now.storage, now.host_path):
         dirty.groups.update(world.groups_of.get(name, ()))
+    return dirty
+
+
+def work_written(world: World, name: str, new: WorkView) -> Dirty:
+    """We wrote a node's list. Only where something waits for space, or nothing is left, does that bear on the next plan."""
+    dirty = work_changed(world, name, new)
+    if new.entries and not world.placements.get(name, EMPTY).waiting:
+        dirty.nodes.discard(name)
     return dirty
 
 
@@ -170,7 +182,16 @@ def holders(world: World, key: str) -> Iterable[str]:
     )
 
 
-def _compare_reports(was: WorkView, now: WorkView, dirty: Dirty) -> None:
+def _gone_astray(world: World, cache: CacheView) -> Iterable[str]:
+    """Nodes that hold, or go for, another revision than all should; the others learn it with their next list."""
+    for name in world.expected(cache):
+        work = world.works.get(name)
+        report = work.reports.get(cache.key) if work else None
+        if report is not None and report.revision not in (None, cache.revision):
+            yield name
+
+
+def _compare_reports(world: World, was: WorkView, now: WorkView, dirty: Dirty) -> None:
     for key in was.reports.keys() | now.reports.keys():
         old, new = was.reports.get(key), now.reports.get(key)
         if old is new or old == new:
@@ -182,8 +203,15 @@ def _compare_reports(was: WorkView, now: WorkView, dirty: Dirty) -> None:
             dirty.progress.add(key)
         else:
             dirty.caches.add(key)
-            if old.revision != new.revision or old.bytes_total != new.bytes_total:
+            cache = world.caches.get(key)
+            pinned = world.revision(cache) if cache is not None else None
+            astray = pinned is not None and new.revision not in (None, pinned, old.revision)
+            if astray or old.bytes_total != new.bytes_total:
                 dirty.nodes.add(now.name)
+
+
+def _only_pinned(old: CacheView, new: CacheView) -> bool:
+    return old.revision is None and _asks(replace(old, revision=new.revision)) == _asks(new)
 
 
 def _asks(cache: CacheView) -> tuple[object, ...]:

@@ -72,3 +72,5 @@ async def _work(
         if metrics is not None:
             metrics.reconciles.labels(name, result).inc()
             metrics.reconcile_seconds.labels(name).observe(loop.time() - started)
+        # A pass that had nothing to wait for kept the loop; thousands in a row would keep it from renewing the lease.
+        await asyncio.sleep(0)

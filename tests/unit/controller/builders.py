@@ -112,6 +112,7 @@ class Cluster:
         self.grace = grace
         """Whether lines that became superfluous are still in their grace time."""
         self._version = 0
+        self._writing = False
 
     def put(self, kind: str, obj: Mapping[str, Any]) -> str:
         """Create, or replace metadata.labels, metadata.annotations and spec; returns the key."""
@@ -236,7 +237,9 @@ class Cluster:
                 owners = [{"kind": "Node", "uid": owner}]
                 meta = {"name": name, "ownerReferences": owners}
                 lines = [dict(line.wire) for line in entries]
+                self._writing = True
                 self.put("work", {"metadata": meta, "spec": {"localModels": lines}})
+                self._writing = False
             case DeleteWorkList(node=name):
                 self.remove("work", name)
             case AddFinalizer(cache=found):
@@ -281,7 +284,11 @@ class Cluster:
             case "node":
                 dirty = routes.node_changed(self.world, key, parse.node(obj) if obj else None)
             case "work":
-                dirty = routes.work_changed(self.world, key, parse.work(obj) if obj else None)
+                view = parse.work(obj) if obj else None
+                if self._writing and view is not None:
+                    dirty = routes.work_written(self.world, key, view)
+                else:
+                    dirty = routes.work_changed(self.world, key, view)
             case _:
                 dirty = binder.tell(self.world, kind, key, obj)
         self._add(dirty)

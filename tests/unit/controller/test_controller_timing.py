@@ -64,13 +64,19 @@ def test_without_grace_lines_go_at_once() -> None:
 
 def test_a_first_change_is_written_soon_and_the_next_only_after_the_debounce() -> None:
     pace = Pace(1.0)
-    assert pace.wait("m", nodes=3, progress_only=False, now=10) <= 1
+
+    def wait(now: float, *, nodes: int = 3, caches: int = 1, progress_only: bool = False) -> float:
+        return pace.wait("m", nodes=nodes, caches=caches, progress_only=progress_only, now=now)
+
+    assert wait(10) <= 1
     pace.wrote("m", 10)
-    assert pace.wait("m", nodes=3, progress_only=False, now=10.25) == 0.75
-    assert pace.wait("m", nodes=3, progress_only=True, now=10.25) == 4.75
-    assert pace.wait("m", nodes=1000, progress_only=False, now=10.25) == 4.75
+    assert wait(10.25) == 0.75
+    assert wait(10.25, progress_only=True) == 4.75
+    assert wait(10.25, nodes=1000, caches=100) == 4.75
+    assert wait(10.25, nodes=3000, caches=300) == 44.75
+    assert wait(10.25, nodes=5000, caches=1000) == 59.75
     pace.forget("m")
-    assert pace.wait("m", nodes=3, progress_only=True, now=10.2) <= 1
+    assert wait(10.25, progress_only=True) <= 1
 
 
 def test_statuses_give_way_to_work_lists_but_not_for_ever() -> None:

@@ -1,7 +1,9 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from controller import routes
 from controller.actions import ApplyCacheStatus, ApplyGroupStatus, ApplyWorkList
 from tests.unit.controller.builders import Cluster, cache, group, node, report
 
@@ -255,6 +257,19 @@ def test_pinning_a_revision_that_all_nodes_resolved_anyway_costs_no_work_list(
     cluster.settle()
     assert not any(isinstance(write, ApplyWorkList) for write in cluster.writes[before:])
     assert cluster.status("m")["revision"] == "r1"
+
+
+def test_a_pinned_revision_makes_only_those_nodes_due_that_go_for_another(cluster: Cluster) -> None:
+    for name in ("c", "d"):
+        cluster.put("node", node(name))
+    cluster.put("cache", cache("m"))
+    cluster.settle()
+    for name, revision in (("a", "r1"), ("b", "r1"), ("c", "r2")):
+        cluster.report(name, report("m", "s3://models/m", "ModelDownloading", revision=revision))
+    view = cluster.world.caches["m"]
+    pinned = replace(view, revision="r1", resource_version="1000")
+    dirty = routes.cache_changed(cluster.world, "m", pinned)
+    assert dirty.nodes | dirty.settling == {"c"}
 
 
 def test_a_node_that_has_resolved_nothing_yet_is_told_the_revision_with_its_next_list_only(

@@ -152,6 +152,27 @@ async def test_many_workers_never_share_a_key_and_see_every_change(seed: int) ->
     assert not busy
 
 
+async def test_passes_that_wait_for_nothing_leave_the_loop_to_others() -> None:
+    queue: WorkQueue[int] = WorkQueue("test")
+    passes = 0
+
+    async def reconcile(_: int) -> None:
+        nonlocal passes
+        passes += 1
+
+    for key in range(1000):
+        queue.add(key)
+    seen = []
+    async with asyncio.TaskGroup() as group:
+        workers = group.create_task(run_workers(queue, reconcile, workers=4, name="test"))
+        while passes < 1000:
+            seen.append(passes)
+            await asyncio.sleep(0)
+        queue.shut_down()
+        await workers
+    assert max(after - before for before, after in pairwise(seen)) <= 4
+
+
 async def test_no_failure_ends_a_worker_and_results_are_counted(
     metrics: KubeMetrics, registry: CollectorRegistry
 ) -> None:

@@ -1,0 +1,155 @@
+"""Lines of text with styles, tables, bars, sizes and times. Pure.
+
+What comes from the cluster is somebody's text: a Span shows control characters instead of obeying them.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from shared.domain.quantity import human_bytes
+
+# C0, DEL, C1, what has no width or turns the direction of writing, line separators, lone surrogates.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+_BAR_CELLS = 24
+_GAP = "  "
+
+
+class Style(StrEnum):
+    """As Rich calls it."""
+
+    PLAIN = ""
+    HEAD = "bold"
+    GOOD = "green"
+    WARN = "yellow"
+    BAD = "red"
+    DIM = "dim"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Text without control characters: those that were given are shown as escapes, line ends and tabs as spaces."""
+
+    text: str
+    style: Style = Style.PLAIN
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", clean(self.text))
+
+
+Line = tuple[Span, ...]
+Cell = Span | str
+
+
+def clean(text: str) -> str:
+    return _UNSAFE.sub(_shown, text)
+
+
+def _shown(match: re.Match[str]) -> str:
+    found = match[0]
+    return " " if found in "\t\n\r" else found.encode("unicode_escape").decode()
+
+
+def line(*parts: Cell) -> Line:
+    return tuple(part if isinstance(part, Span) else Span(part) for part in parts)
+
+
+def plain(lines: Iterable[Line], *, width: int | None = None) -> str:
+    """Without styles, each line ended; cut at `width`."""
+    return "".join("".join(span.text for span in cut(one, width)).rstrip() + "\n" for one in lines)
+
+
+def cut(one: Line, width: int | None) -> Line:
+    """At most `width` characters; what was cut ends in an ellipsis."""
+    if width is None or sum(len(span.text) for span in one) <= width:
+        return one
+    kept: list[Span] = []
+    left = max(width - 1, 0)
+    for span in one:
+        kept.append(Span(span.text[:left], span.style))
+        left -= len(kept[-1].text)
+        if left == 0:
+            break
+    return (*kept, Span("…", Style.DIM))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[Line]:
+    """Columns as wide as their widest cell; a column that is empty in every row is left out, the first never."""
+    cells = [line(*row) for row in rows]
+    shown = [at for at in range(len(head)) if at == 0 or any(row[at].text for row in cells)]
+    widths = {at: max(len(head[at]), *(len(row[at].text) for row in cells)) for at in shown}
+    titles = line(*(Span(name, Style.HEAD) for name in head))
+    return [_row(row, shown, widths) for row in (titles, *cells)] if cells else []
+
+
+def _row(row: Line, shown: Sequence[int], widths: dict[int, int]) -> Line:
+    spans: list[Span] = []
+    for at in shown:
+        spans.append(row[at])
+        if at != shown[-1]:
+            spans.append(Span(" " * (widths[at] - len(row[at].text)) + _GAP))
+    return tuple(spans)
+
+
+def bar(share: float, *, cells: int = _BAR_CELLS) -> str:
+    """`████░░░░`"""
+    full = round(max(0.0, min(share, 1.0)) * cells)
+    return "█" * full + "░" * (cells - full)
+
+
+def percent(done: int, total: int) -> str:
+    """Rounded down: 100 % only when nothing is missing."""
+    return f"{min(done * 100 // total, 100)}%" if total > 0 else ""
+
+
+def size(count: int | None) -> str:
+    return "" if count is None else human_bytes(count)
+
+
+def rate(per_second: int | None) -> str:
+    return f"{human_bytes(per_second)}/s" if per_second else ""
+
+
+def span_of(seconds: float) -> str:
+    """`5s`, `3m10s`, `2h5m`, `4d6h`: two units at most."""
+    whole = max(round(seconds), 0)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if whole < 60:
+        return f"{whole}s"
+    if minutes < 10:
+        return f"{minutes}m{whole % 60}s" if whole % 60 else f"{minutes}m"
+    if hours < 1:
+        return f"{minutes}m"
+    if days < 1:
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    return f"{days}d{hours % 24}h" if days < 10 and hours % 24 else f"{days}d"
+
+
+def ago(when: datetime | None, now: datetime) -> str:
+    """Age as kubectl shows it."""
+    return "" if when is None else span_of((now - when).total_seconds())
+
+
+def until(when: datetime | None, now: datetime) -> str:
+    """`in 3m10s`, `now`; empty when nothing is due."""
+    if when is None:
+        return ""
+    seconds = (when - now).total_seconds()
+    return f"in {span_of(seconds)}" if seconds >= 1 else "now"
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """`a, b, c and 4 more`."""
+    ordered = sorted(names)
+    more = len(ordered) - most
+    return ", ".join(ordered[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def counted(count: int, what: str) -> str:
+    """`1 node`, `1,000 nodes`; `copy` becomes `copies`."""
+    many = what[:-1] + "ies" if what.endswith("y") else what + "s"
+    return f"{count:,} {what if count == 1 else many}"
