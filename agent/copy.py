@@ -26,6 +26,7 @@ from agent.sources.base import Source
 from agent.sources.registry import open_source
 from agent.space import Ledger
 from agent.storage.archive import unpack
+from agent.storage.layers import unpack_layers
 from agent.storage.store import Store
 from agent.storage.tree import Tree, TreeFile
 from agent.transfer.engine import Engine, FetchJob
@@ -130,12 +131,12 @@ class Copier:
         async with AsyncExitStack() as stack:
             answer = await self._ask(wanted, watch, have, stack)
             source, manifest = answer.require()
-            if manifest.archive is None:
+            if not manifest.packed:
                 manifest = select(manifest, wanted.selections)
             watch.resolved(revision=manifest.revision, pinned=manifest.pinned, total=manifest.size)
             if have.tree is not None and have.whole and _answers(have.tree, wanted, manifest):
                 return Outcome(have.tree, answer.judgement)
-            if have.foreign and manifest.archive is None:
+            if have.foreign and not manifest.packed:
                 adopted = await self._adopt(wanted, manifest, watch)
                 if adopted is not None:
                     return Outcome(adopted, answer.judgement)
@@ -191,6 +192,8 @@ class Copier:
         staging = await self._blocking(self._store.staging, key)
         if manifest.archive is not None:
             files = await self._fetch_archive(manifest.archive, wanted, source, manifest, watch)
+        elif manifest.layers:
+            files = await self._fetch_layers(wanted, source, manifest, watch)
         else:
             reused = await self._blocking(self._store.reuse, key, manifest.files, staging.tree)
             have = {file.path for file in reused}
@@ -231,10 +234,31 @@ class Copier:
                     validator=packed.validator,
                 )
             )
-        files = tuple(file for file in members if wanted.selections.selects(file.path))
-        if not files:
-            raise nothing_selected(len(members))
-        return files
+        return _selected(members, wanted)
+
+    async def _fetch_layers(
+        self, wanted: Wanted, source: Source, manifest: Manifest, watch: CopyWatch
+    ) -> tuple[TreeFile, ...]:
+        """All files next to the tree, then the tree made of them; patterns choose among what is in it."""
+        key = wanted.storage_key
+        staging = await self._blocking(self._store.staging, key)
+        async with self._ledger.admit(key, _size(manifest.files), staging.tree.parent):
+            job = FetchJob(key, manifest.files, (source,), staging.archive, staging.journal)
+            packed = await self._transfer(job, watch)
+            watch.enter(Reason.UNPACKING)
+            size = sum(file.size for file in packed)
+            limit = await self._ledger.widen(key, int(size * self._archive_ratio))
+            members = await self._blocking.cancellable(
+                lambda cancelled: unpack_layers(
+                    staging.archive,
+                    packed,
+                    manifest.layers,
+                    staging.tree,
+                    limit_bytes=limit,
+                    cancelled=cancelled,
+                )
+            )
+        return _selected(members, wanted)
 
     async def _transfer(self, job: FetchJob, watch: CopyWatch) -> tuple[TreeFile, ...]:
         watch.enter(Reason.DOWNLOADING)
@@ -255,6 +279,13 @@ class Copier:
             verified_by=weakest([file.verified_by for file in files]),
             trust=wanted.trust,
         )
+
+
+def _selected(members: tuple[TreeFile, ...], wanted: Wanted) -> tuple[TreeFile, ...]:
+    files = tuple(file for file in members if wanted.selections.selects(file.path))
+    if not files:
+        raise nothing_selected(len(members))
+    return files
 
 
 def _size(files: tuple[RemoteFile, ...]) -> int:

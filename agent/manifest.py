@@ -76,14 +76,37 @@ class RemoteFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """A file that is unpacked over those before it; files that are no layer come as they are.
+
+    path: of the packed file. folder: only what is below it counts, and comes without it; "" or ending in `/`. whiteouts:
+    entries `.wh.*` hide what layers before have, as in container images.
+    """
+
+    path: str
+    kind: ArchiveKind
+    folder: str = ""
+    whiteouts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a URI resolved to. `pinned`: the revision alone is enough to get the same bytes again later."""
+    """What a URI resolved to. `pinned`: the revision alone is enough to get the same bytes again later.
+
+    archive: the only file is an archive. layers: several are, lowest first.
+    """
 
     uri: str
     revision: str
     files: tuple[RemoteFile, ...]
     pinned: bool = False
     archive: ArchiveKind | None = None
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def packed(self) -> bool:
+        """Whether the model's files are known only once something has been unpacked."""
+        return self.archive is not None or bool(self.layers)
 
     @property
     def size(self) -> int | None:

@@ -38,7 +38,7 @@ def run_resolve(
     (wanted,) = group(read_work_list([info])).values()
     with sentences():
         manifest = asyncio.run(_resolve(uri, revision, credentials))
-        if manifest.archive is None:
+        if not manifest.packed:
             manifest = select(manifest, wanted.selections)
     put(_json(manifest) if as_json else _text(manifest))
 

@@ -1,5 +1,6 @@
 """What a copy asks of its source: the URI, the files, and how a published tree's manifest keeps that."""
 
+from dataclasses import replace
 from typing import Any
 
 from agent.errors import Stalled
@@ -47,7 +48,7 @@ def select(manifest: Manifest, selections: Selections) -> Manifest:
     files = tuple(file for file in manifest.files if selections.selects(file.path))
     if not files:
         raise nothing_selected(len(manifest.files))
-    return Manifest(manifest.uri, manifest.revision, files, manifest.pinned, manifest.archive)
+    return replace(manifest, files=files)
 
 
 def nothing_selected(count: int) -> Stalled:

@@ -1,87 +1,87 @@
 """Credentials that a copy may use, and pure parsers of the Secrets that hold them. No value ever shows in a repr."""
 
-import json
-from base64 import b64decode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from types import MappingProxyType
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from agent.sources.handwritten import Values, invalid, one_word
-from agent.tls import Tls
-
-_GCS_KEY = "gcloud-application-credentials.json"
-_ANNOTATION = "serving.kserve.io/"
-# Types of storage-config entries, as KServe and its users spell them, and the URI schemes they serve.
-_TYPES: Mapping[str, str] = MappingProxyType(
-    {"s3": "s3", "gs": "gs", "gcs": "gs", "hf": "hf", "http": "http", "https": "http"}
+from agent.sources import entries
+from agent.sources.access import (
+    AzureAccess,
+    GcsAccess,
+    GitAccess,
+    HdfsAccess,
+    HubAccess,
+    RegistryAccess,
+    S3Access,
+    first,
+    over,
 )
-# Others make google-auth read local files, run programs or post tokens where the JSON says.
-_GCS_TYPES = frozenset({"service_account", "authorized_user"})
+from agent.sources.handwritten import Values, invalid, one_word
 
-
-@dataclass(frozen=True, slots=True)
-class S3Access:
-    access_key_id: str | None = None
-    secret_access_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
-    endpoint_url: str | None = None
-    region: str | None = None
-    anonymous: bool | None = None
-    path_style: bool | None = None
-    verify_ssl: bool | None = None
-    ca_bundle: str | None = field(default=None, repr=False)
-    endpoint_overridden: bool = False
-
-    @property
-    def secret(self) -> bool:
-        return self.access_key_id is not None and not self.anonymous
-
-
-@dataclass(frozen=True, slots=True)
-class GcsAccess:
-    service_account: Mapping[str, Any] | None = field(default=None, repr=False)
-    endpoint_url: str | None = None
-    anonymous: bool | None = None
-    verify_ssl: bool | None = None
-    ca_bundle: str | None = field(default=None, repr=False)
-    endpoint_overridden: bool = False
-
-    @property
-    def secret(self) -> bool:
-        return self.service_account is not None and not self.anonymous
-
-
-@dataclass(frozen=True, slots=True)
-class HfAccess:
-    token: str | None = field(default=None, repr=False)
-    endpoint_url: str | None = None
-    anonymous: bool | None = None
-    verify_ssl: bool | None = None
-    ca_bundle: str | None = field(default=None, repr=False)
-    endpoint_overridden: bool = False
-
-    @property
-    def secret(self) -> bool:
-        return self.token is not None and not self.anonymous
-
-
-# endpoint_overridden: the endpoint comes from a user's `storage.parameters`, the secrets do not.
-Access = S3Access | GcsAccess | HfAccess
-_A = TypeVar("_A", S3Access, GcsAccess, HfAccess)
+_ANNOTATION = "serving.kserve.io/"
+_GCS_KEY = "gcloud-application-credentials.json"
+_DOCKER_KEY = ".dockerconfigjson"
+_HDFS_KEYS = (
+    "HDFS_NAMENODE",
+    "HDFS_ROOTPATH",
+    "HDFS_DELEGATION_TOKEN",
+    "USER_PROXY",
+    "HEADERS",
+    "TLS_CA",
+    "TLS_CERT",
+    "TLS_KEY",
+    "TLS_SKIP_VERIFY",
+    "KERBEROS_PRINCIPAL",
+    "KERBEROS_KEYTAB",
+)
+# KServe's older names come first, as there.
+_AZURE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "tenant_id": ("AZ_TENANT_ID", "AZURE_TENANT_ID"),
+    "client_id": ("AZ_CLIENT_ID", "AZURE_CLIENT_ID"),
+    "client_secret": ("AZ_CLIENT_SECRET", "AZURE_CLIENT_SECRET"),
+    "account_key": ("AZURE_STORAGE_ACCESS_KEY",),
+    "sas_token": ("AZURE_STORAGE_SAS_TOKEN",),
+    "access_token": ("AZURE_ACCESS_TOKEN",),
+    "account_name": ("AZURE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"),
+    "endpoint_url": ("AZURE_SERVICE_URL",),
+}
+_GIT_KEYS: Mapping[str, str] = {
+    "username": "GIT_USERNAME",
+    "password": "GIT_PASSWORD",
+    "host": "GIT_HOST",
+}
+_KEYS = frozenset(
+    {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "HF_TOKEN",
+        "MODELSCOPE_API_TOKEN",
+        _GCS_KEY,
+        _DOCKER_KEY,
+        *_HDFS_KEYS,
+        *_GIT_KEYS.values(),
+        *(name for names in _AZURE_KEYS.values() for name in names),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Per backend what was found; all empty = the process's own identity, else anonymous.
+    """Per kind of source what was found; all empty = the process's own identity, else anonymous.
 
-    named: they come from something that was named, so a backend that finds nothing for itself must not go on without.
-    kind: the scheme that a storage-config entry says it is for.
+    named: they come from something that was named, so a source that finds nothing for itself must not go on without.
+    kind: the kind of source that a storage-config entry says it is for.
     """
 
-    s3: S3Access = S3Access()
-    gcs: GcsAccess = GcsAccess()
-    hf: HfAccess = HfAccess()
+    s3: S3Access = field(default_factory=S3Access)
+    gcs: GcsAccess = field(default_factory=GcsAccess)
+    hf: HubAccess = field(default_factory=HubAccess)
+    modelscope: HubAccess = field(default_factory=HubAccess)
+    azure: AzureAccess = field(default_factory=AzureAccess)
+    registry: RegistryAccess = field(default_factory=RegistryAccess)
+    hdfs: HdfsAccess = field(default_factory=HdfsAccess)
+    git: GitAccess = field(default_factory=GitAccess)
     named: bool = False
     kind: str | None = None
 
@@ -90,7 +90,8 @@ class Credentials:
         cls, data: Mapping[str, bytes], annotations: Mapping[str, str]
     ) -> "Credentials":
         """What one of a ServiceAccount's Secrets holds; raises `Stalled(CredentialsInvalid)` naming the key."""
-        values = Values({key: _utf8(key, value) for key, value in data.items() if key in _KEYS})
+        texts = {key: _utf8(key, value) for key, value in data.items() if key in _KEYS}
+        values = Values(texts)
         notes = Values(
             {
                 key: value
@@ -98,7 +99,7 @@ class Credentials:
                 if key.startswith(f"{_ANNOTATION}s3-")
             }
         )
-        service_account = values.text(_GCS_KEY)
+        service_account, docker = values.text(_GCS_KEY), values.text(_DOCKER_KEY)
         s3 = S3Access(
             access_key_id=values.text("AWS_ACCESS_KEY_ID"),
             secret_access_key=values.text("AWS_SECRET_ACCESS_KEY"),
@@ -110,14 +111,26 @@ class Credentials:
             ca_bundle=notes.text(f"{_ANNOTATION}s3-cabundle"),
         )
         _require_pair(s3, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        gcs = GcsAccess(
+            service_account=None
+            if service_account is None
+            else entries.service_account(_GCS_KEY, service_account)
+        )
+        azure = entries.azure(Values(texts, names=_found(values, _AZURE_KEYS)))
+        _require_principal(azure)
         return cls(
             s3=s3,
-            gcs=GcsAccess(
-                service_account=None
-                if service_account is None
-                else _service_account(_GCS_KEY, service_account)
+            gcs=gcs,
+            hf=HubAccess(token=one_word("HF_TOKEN", values.text("HF_TOKEN"))),
+            modelscope=HubAccess(
+                token=one_word("MODELSCOPE_API_TOKEN", values.text("MODELSCOPE_API_TOKEN"))
             ),
-            hf=HfAccess(token=one_word("HF_TOKEN", values.text("HF_TOKEN"))),
+            azure=azure,
+            registry=RegistryAccess(
+                logins=None if docker is None else entries.docker_logins(_DOCKER_KEY, docker)
+            ),
+            hdfs=entries.hdfs(values),
+            git=entries.git(Values(texts, names=_GIT_KEYS)),
             named=True,
         )
 
@@ -130,20 +143,25 @@ class Credentials:
         Raises `Stalled(CredentialsInvalid)` naming the key.
         """
         values = Values(entry)
-        kind = _kind(values)
-        found = cls(s3=_s3(values), gcs=_gcs(values), hf=_hf(values), named=bool(entry), kind=kind)
+        found = replace(_read(values), named=bool(entry))
         _require_pair(found.s3, "access_key_id", "secret_access_key")
+        _require_principal(found.azure)
         return found.with_parameters(parameters)
 
     @classmethod
     def merged(cls, found: Iterable["Credentials"]) -> "Credentials":
-        """Several Secrets of one ServiceAccount: for each backend the first that says anything of it stands."""
+        """Several Secrets of one ServiceAccount: for each kind the first that says anything of it stands."""
         result = cls()
         for one in found:
             result = cls(
-                s3=_first(result.s3, one.s3),
-                gcs=_first(result.gcs, one.gcs),
-                hf=_first(result.hf, one.hf),
+                s3=first(result.s3, one.s3),
+                gcs=first(result.gcs, one.gcs),
+                hf=first(result.hf, one.hf),
+                modelscope=first(result.modelscope, one.modelscope),
+                azure=first(result.azure, one.azure),
+                registry=first(result.registry, one.registry),
+                hdfs=first(result.hdfs, one.hdfs),
+                git=first(result.git, one.git),
                 named=result.named or one.named,
                 kind=result.kind or one.kind,
             )
@@ -153,84 +171,46 @@ class Credentials:
         """These, with a user's `storage.parameters` on top. Raises `Stalled(CredentialsInvalid)` naming the key."""
         if not parameters:
             return self
-        values = Values(parameters, prefix="storage.parameters.")
-        s3, gcs, hf = _s3(values), _gcs(values), _hf(values)
+        said = _read(Values(parameters, prefix="storage.parameters."))
         _require_pair(
-            s3, "storage.parameters.access_key_id", "storage.parameters.secret_access_key"
+            said.s3, "storage.parameters.access_key_id", "storage.parameters.secret_access_key"
         )
+        below = replace(self.s3, session_token=None) if said.s3.secret else self.s3
         return replace(
             self,
-            s3=_over(replace(self.s3, session_token=None) if s3.secret else self.s3, s3),
-            gcs=_over(self.gcs, gcs),
-            hf=_over(self.hf, hf),
-            kind=_kind(values) or self.kind,
+            s3=over(below, said.s3),
+            gcs=over(self.gcs, said.gcs),
+            hf=over(self.hf, said.hf),
+            modelscope=over(self.modelscope, said.modelscope),
+            azure=over(self.azure, said.azure),
+            registry=over(self.registry, said.registry),
+            hdfs=over(self.hdfs, said.hdfs),
+            git=over(self.git, said.git),
+            kind=said.kind or self.kind,
         )
 
 
-def tls(access: Access) -> Tls:
-    """How this access wants certificates to be checked."""
-    return Tls(verify=access.verify_ssl is not False, ca_bundle=access.ca_bundle)
-
-
-_KEYS = frozenset(
-    {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", _GCS_KEY}
-)
-
-
-def _s3(values: Values) -> S3Access:
-    style = values.text("addressing_style")
-    if style not in {None, "auto", "path", "virtual"}:
-        raise invalid(f"{values.named('addressing_style')} must be auto, path or virtual")
-    return S3Access(
-        access_key_id=values.text("access_key_id"),
-        secret_access_key=values.text("secret_access_key"),
-        session_token=values.text("session_token"),
-        endpoint_url=values.url("endpoint_url"),
-        region=values.text("region"),
-        anonymous=values.flag("anonymous"),
-        path_style=None if style in {None, "auto"} else style == "path",
-        verify_ssl=values.flag("verify_ssl"),
-        ca_bundle=_bundle(values),
+def _read(values: Values) -> Credentials:
+    hub = entries.hub(values)
+    return Credentials(
+        s3=entries.s3(values),
+        gcs=entries.gcs(values),
+        hf=hub,
+        modelscope=hub,
+        azure=entries.azure(values),
+        registry=entries.registry(values),
+        hdfs=entries.hdfs(values),
+        git=entries.git(values),
+        kind=entries.kind(values),
     )
 
 
-def _gcs(values: Values) -> GcsAccess:
-    account = None
-    encoded, plain = values.text("base64_service_account"), values.text("service_account")
-    if encoded is not None:
-        name = values.named("base64_service_account")
-        try:
-            account = _service_account(name, b64decode(encoded, validate=True).decode())
-        except ValueError:
-            raise invalid(f"{name} is not base64 of a service account's JSON") from None
-    elif plain is not None:
-        account = _service_account(values.named("service_account"), plain)
-    return GcsAccess(
-        service_account=account,
-        endpoint_url=values.url("endpoint_url"),
-        anonymous=values.flag("anonymous"),
-        verify_ssl=values.flag("verify_ssl"),
-        ca_bundle=_bundle(values),
-    )
-
-
-def _hf(values: Values) -> HfAccess:
-    return HfAccess(
-        token=one_word(values.named("token"), values.text("token")),
-        endpoint_url=values.url("endpoint_url"),
-        anonymous=values.flag("anonymous"),
-        verify_ssl=values.flag("verify_ssl"),
-        ca_bundle=_bundle(values),
-    )
-
-
-def _bundle(values: Values) -> str | None:
-    return values.text("ca_bundle") or values.text("certificate")
-
-
-def _kind(values: Values) -> str | None:
-    kind = values.text("type")
-    return None if kind is None else _TYPES.get(kind.lower(), kind.lower())
+def _found(values: Values, names: Mapping[str, tuple[str, ...]]) -> Mapping[str, str]:
+    """For each key the first of its names that has a value."""
+    return {
+        key: next((name for name in several if values.text(name) is not None), several[-1])
+        for key, several in names.items()
+    }
 
 
 def _annotated_endpoint(notes: Values) -> str | None:
@@ -240,24 +220,6 @@ def _annotated_endpoint(notes: Values) -> str | None:
     if endpoint is None or "://" in endpoint:
         return notes.url(key)
     return Values({key: f"{'http' if https is False else 'https'}://{endpoint}"}).url(key)
-
-
-def _service_account(key: str, text: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        raise invalid(f"{key} is not JSON") from None
-    if not isinstance(found, dict) or found.get("type") not in _GCS_TYPES:
-        raise invalid(f"{key} must be the JSON of a service account or an authorized user")
-    needed = (
-        ("client_email", "private_key", "token_uri")
-        if found["type"] == "service_account"
-        else ("client_id", "client_secret", "refresh_token")
-    )
-    for name in needed:
-        if not isinstance(found.get(name), str) or not found[name]:
-            raise invalid(f"{key} lacks {name}")
-    return found
 
 
 def _utf8(key: str, value: bytes) -> str:
@@ -275,16 +237,10 @@ def _require_pair(access: S3Access, key_name: str, secret_name: str) -> None:
         one_word(name, value)
 
 
-def _first(have: _A, new: _A) -> _A:
-    return new if have == type(have)() else have
-
-
-def _over(below: _A, above: _A) -> _A:
-    """`above` where it says anything, else `below`."""
-    said: dict[str, Any] = {
-        spec.name: getattr(above, spec.name)
-        for spec in fields(above)
-        if getattr(above, spec.name) is not None
-    }
-    said["endpoint_overridden"] = above.endpoint_url is not None and not above.secret
-    return replace(below, **said)
+def _require_principal(access: AzureAccess) -> None:
+    """A service principal is three values; the agent's own identity is never lent to a client that a Secret names."""
+    if access.client_secret is None or access.anonymous:
+        return
+    for name, value in (("tenant", access.tenant_id), ("client", access.client_id)):
+        if value is None:
+            raise invalid(f"a service principal's {name} id is missing or empty")

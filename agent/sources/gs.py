@@ -25,8 +25,8 @@ from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources import listing
+from agent.sources.access import GcsAccess, tls
 from agent.sources.addresses import check_host
-from agent.sources.credentials import GcsAccess, tls
 from agent.sources.digests import from_base64
 from agent.sources.failures import already_told, unreachable
 from agent.sources.web import Web

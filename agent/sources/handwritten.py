@@ -10,20 +10,28 @@ _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", 
 
 
 class Values:
-    """A mapping from a Secret or a spec. Empty strings count as absent."""
+    """A mapping from a Secret or a spec. Empty strings count as absent.
 
-    def __init__(self, raw: Mapping[str, Any], *, prefix: str = "") -> None:
+    names: what the keys are called in the mapping; with it, a key without a name is absent.
+    """
+
+    def __init__(
+        self, raw: Mapping[str, Any], *, prefix: str = "", names: Mapping[str, str] | None = None
+    ) -> None:
         self._raw = raw
         self._prefix = prefix
+        self._names = names
 
     def text(self, key: str) -> str | None:
-        value = self._raw.get(key)
+        if self._names is not None and key not in self._names:
+            return None
+        value = self._raw.get(self._name(key))
         if value is None:
             return None
         if isinstance(value, bool | int | float):
             value = str(value).lower()
         if not isinstance(value, str):
-            raise invalid(f"{self._prefix}{key} must be a string")
+            raise invalid(f"{self.named(key)} must be a string")
         return value.strip() or None
 
     def flag(self, key: str) -> bool | None:
@@ -34,20 +42,24 @@ class Values:
             return True
         if value.lower() in _FALSE:
             return False
-        raise invalid(f"{self._prefix}{key} must be true or false")
+        raise invalid(f"{self.named(key)} must be true or false")
 
     def url(self, key: str) -> str | None:
         value = self.text(key)
         if value is None:
             return None
         if not value.lower().startswith(("http://", "https://")):
-            raise invalid(f"{self._prefix}{key} must start with http:// or https://")
+            raise invalid(f"{self.named(key)} must start with http:// or https://")
         if "@" in value or "?" in value or "#" in value:
-            raise invalid(f"{self._prefix}{key} must be a plain URL")
+            raise invalid(f"{self.named(key)} must be a plain URL")
         return value.rstrip("/")
 
     def named(self, key: str) -> str:
-        return f"{self._prefix}{key}"
+        """The key as whoever wrote it knows it."""
+        return f"{self._prefix}{self._name(key)}"
+
+    def _name(self, key: str) -> str:
+        return key if self._names is None else self._names.get(key, key)
 
 
 def one_word(key: str, token: str | None) -> str | None:

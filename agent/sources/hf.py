@@ -19,7 +19,7 @@ from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources import listing
-from agent.sources.credentials import HfAccess, tls
+from agent.sources.access import HubAccess, tls
 from agent.sources.failures import already_told, http_failure, retry_after, unreachable
 from agent.sources.hub_client import Caller, on_behalf
 from shared.domain.reasons import Reason
@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 class HfSource:
     """One model repository at one revision."""
 
-    def __init__(self, uri: SourceUri, access: HfAccess, policy: SourcePolicy) -> None:
+    def __init__(self, uri: SourceUri, access: HubAccess, policy: SourcePolicy) -> None:
         self._uri = uri
         self._endpoint = (
             access.endpoint_url

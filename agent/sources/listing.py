@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from agent.errors import Stalled
-from agent.manifest import ArchiveKind, Manifest, RemoteFile, safe_path
+from agent.manifest import ArchiveKind, Layer, Manifest, RemoteFile, safe_path
 from shared.domain.reasons import Reason
 
 _SUFFIXES = (
@@ -21,10 +21,11 @@ def manifest(
     *,
     revision: str | None = None,
     unpack: bool = True,
+    layers: tuple[Layer, ...] = (),
 ) -> Manifest:
     """Files sorted by path. Without `revision` the listing's own digest is the revision, and nothing is pinned.
 
-    unpack: a single file that is an archive will be unpacked.
+    unpack: a single file that is an archive will be unpacked. layers: which files are unpacked over each other.
     Raises `Stalled`: UnsafePath for a name that cannot be created, SourceEmpty without any file.
     """
     ordered = tuple(sorted(files, key=lambda file: file.path))
@@ -39,6 +40,7 @@ def manifest(
         files=ordered,
         pinned=revision is not None,
         archive=archive_kind(ordered[0].path) if unpack and len(ordered) == 1 else None,
+        layers=layers,
     )
 
 

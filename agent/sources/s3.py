@@ -18,8 +18,8 @@ from agent.manifest import Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources import listing
+from agent.sources.access import S3Access, tls
 from agent.sources.addresses import GuardedResolver, check_host
-from agent.sources.credentials import S3Access, tls
 from agent.sources.s3_checksums import CHECKSUM_MODE, object_digests
 from agent.sources.s3_errors import translate
 from agent.sources.s3_signing import Presigner

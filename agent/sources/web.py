@@ -68,8 +68,12 @@ class Web:
         headers: Mapping[str, str] | None = None,
         accept: frozenset[int] = frozenset({200}),
         read: bool = True,
+        body: bytes | None = None,
     ) -> Answer:
-        """The answer, when its status is in `accept`; else raises the `FetchError` for it. `what`: for its message."""
+        """The answer, when its status is in `accept`; else raises the `FetchError` for it. `what`: for its message.
+
+        read: whether the answer's body is wanted. body: what is sent; such a request follows no redirect to another place.
+        """
         origin = Endpoint.of(url)
         for _ in range(_MOST_REDIRECTS):
             here = Endpoint.of(url)
@@ -79,9 +83,13 @@ class Web:
                 for name, value in (headers or {}).items()
                 if here == origin or name.lower() not in _SECRET
             }
-            answer, target = await self._once(method, url, sent, what, accept, read)
+            answer, target = await self._once(method, url, sent, what, accept, read, body)
             if target is None:
                 return answer
+            if body is not None and Endpoint.of(urljoin(url, target)) != origin:
+                raise Stalled(
+                    Reason.SOURCE_NOT_ALLOWED, f"{what} redirects what is sent to another place"
+                )
             url = _redirected(url, target, what)
         raise Stalled(Reason.INVALID_SOURCE, f"{what} redirects more than {_MOST_REDIRECTS} times")
 
@@ -98,6 +106,7 @@ class Web:
         what: str,
         accept: frozenset[int],
         read: bool,
+        sent: bytes | None,
     ) -> tuple[Answer, str | None]:
         """An answer, and where it redirects to."""
         session = self._open()
@@ -105,6 +114,7 @@ class Web:
             async with session.request(
                 method,
                 URL(url, encoded=True),
+                data=sent,
                 headers={"Accept-Encoding": "identity", **headers},
                 allow_redirects=False,
                 proxy=self._policy.proxy(url),

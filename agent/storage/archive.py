@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from agent.manifest import Algorithm, ArchiveKind, Digest, Strength, safe_path
 from agent.storage import links, tar, trash, zip
@@ -20,6 +21,7 @@ from agent.storage.errors import translated
 from agent.storage.member import Kind, Member, invalid, shown, too_large
 from agent.storage.streams import Bounded, Gunzip
 from agent.storage.tree import TreeFile
+from agent.storage.walk import open_parent
 from agent.transfer.checksums import new_hasher
 
 # Far above any model's number of files; each costs an inode and some hundred bytes of memory.
@@ -52,51 +54,81 @@ def unpack(
         root = open_folder(None, into)
         try:
             trash.empty(disk, root, stopped=cancelled.is_set)
+            unpacking = Unpacking(disk, root, limit_bytes, max_entries)
             with archive.open("rb") as packed:
-                match kind:
-                    case ArchiveKind.ZIP:
-                        found = zip.members(packed, cancelled=cancelled.is_set)
-                    case ArchiveKind.TAR | ArchiveKind.TAR_GZ:
-                        stream = Gunzip(packed) if kind is ArchiveKind.TAR_GZ else packed
-                        allowed = limit_bytes + max_entries * _STREAM_PER_ENTRY + _STREAM_EXTRA
-                        found = tar.members(
-                            Bounded(stream, limit=allowed, cancelled=cancelled.is_set)
-                        )
-                unpacking = _Unpacking(disk, root, limit_bytes, max_entries, verified_by, validator)
-                return unpacking.run(found)
+                found = members(packed, kind, limit_bytes, max_entries, cancelled)
+                unpacking.add(found, verified_by, validator)
+            return unpacking.finish()
         finally:
             os.close(root)
 
 
-class _Unpacking:
-    """One archive on its way into one folder."""
+def members(
+    packed: BinaryIO,
+    kind: ArchiveKind,
+    limit_bytes: int,
+    max_entries: int,
+    cancelled: threading.Event,
+) -> Iterator[Member]:
+    """The entries of an open archive, whatever it is; raises as `unpack` does."""
+    if kind is ArchiveKind.ZIP:
+        return zip.members(packed, cancelled=cancelled.is_set)
+    stream = Gunzip(packed) if kind is ArchiveKind.TAR_GZ else packed
+    allowed = limit_bytes + max_entries * _STREAM_PER_ENTRY + _STREAM_EXTRA
+    return tar.members(Bounded(stream, limit=allowed, cancelled=cancelled.is_set))
 
-    def __init__(
-        self,
-        disk: Disk,
-        root: int,
-        limit_bytes: int,
-        max_entries: int,
-        verified_by: Strength,
-        validator: str,
-    ) -> None:
+
+class Unpacking:
+    """Archives on their way into one folder, within one limit."""
+
+    def __init__(self, disk: Disk, root: int, limit_bytes: int, max_entries: int) -> None:
         self._disk = disk
         self._root = root
         self._limit = limit_bytes
         self._left = limit_bytes
         self._max_entries = max_entries
         self._entries = 0
-        self._verified_by = verified_by
-        self._validator = validator
+        self._verified_by = Strength.SIZE
+        self._validator = ""
         self._files: dict[str, TreeFile] = {}
         self._folders: set[str] = {""}
         self._links: dict[str, str] = {}
 
-    def run(self, members: Iterator[Member]) -> tuple[TreeFile, ...]:
-        for member in members:
+    @property
+    def files(self) -> frozenset[str]:
+        """Paths of files and links so far."""
+        return frozenset((*self._files, *self._links))
+
+    @property
+    def folders(self) -> frozenset[str]:
+        return frozenset(self._folders)
+
+    def add(self, found: Iterator[Member], verified_by: Strength, validator: str) -> None:
+        """The entries of one archive; `verified_by` and `validator` are its own."""
+        self._verified_by, self._validator = verified_by, validator
+        for member in found:
             self._count(member.name)
             with translated(f"unpacking entry {shown(member.name)}"):
                 self._add(member)
+
+    def place(self, folder: int, file: TreeFile) -> None:
+        """A file that came as it is: linked from below the open `folder`, where its path is the same."""
+        self._count(file.path)
+        if file.path in self._files or file.path in self._folders:
+            raise invalid(f"entry {shown(file.path)} stands in it twice")
+        at, name = open_parent(folder, file.path)
+        try:
+            to = self._folder(file.path.rpartition("/")[0])
+            try:
+                self._disk.link(at, name, to, name)
+            finally:
+                os.close(to)
+        finally:
+            os.close(at)
+        self._files[file.path] = file
+
+    def finish(self) -> tuple[TreeFile, ...]:
+        """All files, once symlinks have become what they lead to."""
         symlinks, self._links = self._links, {}
         for path, target in links.resolve(symlinks, self._files.keys(), self._folders):
             self._count(path)

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tests.bench.content import File, Model
-from tests.support.servers.certificates import write_authority
-from tests.support.servers.process import LOOPBACK, free_ports, running
+from tests.support.certificates import write_server
+from tests.support.processes import LOOPBACK, free_ports, running
 
 BUCKET = "models"
 OWNER = "bench"
@@ -53,7 +53,7 @@ http {{
     server {{
         listen {address}:{http} backlog=4096;
         listen {address}:{https} ssl backlog=4096;
-        ssl_certificate {folder}/tls/server.pem;
+        ssl_certificate {folder}/tls/server.crt;
         ssl_certificate_key {folder}/tls/server.key;
         root {folder}/lists;
         location ~ ^/{bucket}/?$ {{ default_type application/xml; try_files $s3_listing =404; }}
@@ -92,7 +92,7 @@ class Farm(contextlib.ExitStack):
 
     def __enter__(self) -> "Farm":
         super().__enter__()
-        self.authority = write_authority(self.folder / "tls")
+        self.authority = write_server(self.folder / "tls").authority
         self.http_port, https = free_ports(2)
         self.url = f"http://{LOOPBACK}:{self.http_port}"
         self.tls_url = f"https://localhost:{https}"

@@ -19,7 +19,7 @@ from tests.bench.loads import DELAY, LIMITS, Load, Start, disk
 from tests.bench.measure import Failed, Run
 from tests.bench.report import Result
 from tests.support.latency import Link
-from tests.support.servers.process import LOOPBACK
+from tests.support.processes import LOOPBACK
 
 # Sources, one output and what a killed run left.
 _SPACE = 16 * GIB

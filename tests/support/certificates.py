@@ -1,6 +1,7 @@
 """A throw-away certificate authority for servers on loopback."""
 
 import ipaddress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -83,6 +84,22 @@ class Authority:
         paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         write_key(key, paths[1])
         return paths
+
+
+@dataclass(frozen=True)
+class ServerFiles:
+    """PEM files of a server on loopback, and of the authority that signed its certificate."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+def write_server(folder: Path) -> ServerFiles:
+    """An authority of its own and a certificate for localhost and 127.0.0.1."""
+    authority = Authority(folder)
+    certificate, key = authority.issue("server", common_name="localhost")
+    return ServerFiles(authority.certificate, certificate, key)
 
 
 def write_key(key: ec.EllipticCurvePrivateKey, path: Path) -> None:

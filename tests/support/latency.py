@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 from typing import Self, cast
 
-from tests.support.processes import Process, free_port
-from tests.support.servers.process import LOOPBACK, answers
+from tests.support.processes import LOOPBACK, Process, answers, free_port
 
 WINDOW = 2 << 20
 

@@ -1,15 +1,24 @@
 """Child processes that never outlive us, with their output in a file."""
 
 import contextlib
+import http.client
 import os
 import random
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
 
 # Below the range from which the kernel takes ports for outgoing connections: such a port stays free while its program is
 # down. A generator of its own, so that tests with the same seed do not choose the same ports.
@@ -27,9 +36,23 @@ def free_port() -> int:
             continue
         _given.add(port)
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+            probe.bind((LOOPBACK, port))
             return port
     raise RuntimeError("no free port is left")
+
+
+def free_ports(count: int) -> list[int]:
+    return [free_port() for _ in range(count)]
+
+
+@contextlib.contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A folder of the server's own, gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=f"localmodel-{name}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_until(
@@ -129,3 +152,68 @@ class Process:
             wait_until(ready_or_dead, seconds=seconds, what=f"{self.name} ready")
         except TimeoutError as exc:
             raise TimeoutError(f"{exc}\n{self.output()[-3000:]}") from None
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    ready: str,
+    seconds: float = 30.0,
+    environment: Mapping[str, str] | None = None,
+    stop: signal.Signals = signal.SIGTERM,
+    authority: Path | None = None,
+) -> Iterator[Process]:
+    """The program while it runs; `ready`: URL that answers anything at all once it is up, over TLS with `authority`."""
+    program = Process(
+        Path(command[0]).name,
+        [str(part) for part in command],
+        log=log,
+        environment={**os.environ, **(environment or {})},
+    )
+    program.start()
+    try:
+        program.wait_ready(lambda: answers(ready, authority=authority), seconds=seconds)
+        yield program
+    finally:
+        if stop is signal.SIGKILL:
+            program.kill()
+        else:
+            program.stop(seconds=5)
+
+
+def answers(url: str, *, authority: Path | None = None) -> bool:
+    """Whether something speaks HTTP there, whatever it says."""
+    context = ssl.create_default_context(cafile=None if authority is None else str(authority))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    try:
+        with opener.open(url, timeout=2):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return True
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+
+
+def send_many(
+    endpoint: str, requests: Iterable[tuple[str, str, bytes]], *, connections: int = 4
+) -> None:
+    """(method, path, body) each, on a few kept-alive connections; raises on the first that is refused."""
+    host = endpoint.partition("://")[2]
+    todo = list(requests)
+
+    def send(share: Sequence[tuple[str, str, bytes]]) -> None:
+        with contextlib.closing(http.client.HTTPConnection(host, timeout=30)) as connection:
+            for method, path, body in share:
+                connection.request(method, path, body)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status >= 300:
+                    raise RuntimeError(f"{method} {path}: {answer.status}")
+
+    with ThreadPoolExecutor(connections) as pool:
+        list(pool.map(send, [todo[start::connections] for start in range(connections)]))

@@ -13,11 +13,12 @@ from agent.errors import FetchError, Retryable, Stalled
 from agent.manifest import Algorithm, ArchiveKind, Digest
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
-from agent.sources.credentials import Credentials, GcsAccess
+from agent.sources.access import GcsAccess
+from agent.sources.credentials import Credentials
 from shared.domain.reasons import Reason
 from tests.component.sources.reading import content, get, only, opened, paths, resolved
+from tests.support.processes import free_ports
 from tests.support.servers.gcs import GcsServer
-from tests.support.servers.process import free_ports
 from tests.support.servers.threaded import Fault
 from tests.support.servers.wire import Listed, WireStore
 

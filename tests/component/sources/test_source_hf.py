@@ -11,11 +11,12 @@ from agent.errors import FetchError, Retryable, Stalled
 from agent.manifest import Algorithm, Digest
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
-from agent.sources.credentials import Credentials, HfAccess
+from agent.sources.access import HubAccess
+from agent.sources.credentials import Credentials
 from shared.domain.reasons import Reason
 from tests.component.sources.reading import content, get, only, opened, paths, resolved
+from tests.support.processes import free_ports
 from tests.support.servers.hub import STRANGER, TOKEN, HubServer
-from tests.support.servers.process import free_ports
 from tests.support.servers.threaded import Fault
 
 LARGE = os.urandom(1 << 17)
@@ -252,6 +253,6 @@ async def test_the_agents_own_token_is_used_when_nothing_is_named(
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub_server.add("org/private", FILES, access="private")
     await resolved("hf://org/private", at(hub_server, loopback_policy))
-    anonymous = Credentials(hf=HfAccess(anonymous=True))
+    anonymous = Credentials(hf=HubAccess(anonymous=True))
     error = await failure("hf://org/private", at(hub_server, loopback_policy), anonymous)
     assert error.reason is Reason.ACCESS_DENIED

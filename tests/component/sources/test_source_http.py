@@ -13,7 +13,7 @@ from agent.sources.web import Web
 from agent.tls import Tls
 from shared.domain.reasons import Reason
 from tests.component.sources.reading import content, get, opened, resolved
-from tests.support.servers.process import free_ports
+from tests.support.processes import free_ports
 from tests.support.servers.threaded import Fault
 from tests.support.servers.web import WebServer
 from tests.support.servers.wire import WireStore

@@ -10,10 +10,11 @@ from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.manifest import Algorithm, ArchiveKind, Digest
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
-from agent.sources.credentials import Credentials, S3Access
+from agent.sources.access import S3Access
+from agent.sources.credentials import Credentials
 from shared.domain.reasons import Reason
 from tests.component.sources.reading import content, get, only, opened, paths, resolved
-from tests.support.servers.process import free_ports
+from tests.support.processes import free_ports
 from tests.support.servers.s3 import ADMIN, NOBODY, READER, Keys, S3Server, client
 from tests.support.servers.threaded import Fault
 from tests.support.servers.wire import ETAG, Listed, WireStore

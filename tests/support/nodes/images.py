@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import binaries
 from tests.support.cluster import REPOSITORY
+from tests.support.installing import cache
 from tests.support.nodes.configuration import PAUSE
 
 _SUITE = "bookworm"
@@ -203,7 +203,7 @@ def _run(command: list[str]) -> str:
 
 
 def _folder() -> Path:
-    folder = binaries.cache() / "images"
+    folder = cache() / "images"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

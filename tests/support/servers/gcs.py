@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.support.servers.process import LOOPBACK, free_ports, running, scratch
+from tests.support.processes import LOOPBACK, free_ports, running, scratch
 
 
 class GcsServer(contextlib.ExitStack):

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from tests.support.servers.process import LOOPBACK, scratch
+from tests.support.processes import LOOPBACK, scratch
 from tests.support.servers.threaded import Fault, ThreadedApp
 
 # Files from this size on are "LFS": kept by SHA-256 and served by the CDN.

@@ -17,8 +17,8 @@ from urllib.parse import quote
 import botocore.session
 from botocore.config import Config
 
-from tests.support.servers.certificates import write_authority
-from tests.support.servers.process import LOOPBACK, free_ports, running, scratch, send_many
+from tests.support.certificates import write_server
+from tests.support.processes import LOOPBACK, free_ports, running, scratch, send_many
 
 PUBLIC_BUCKET = "public"
 
@@ -103,7 +103,7 @@ class S3Server(contextlib.ExitStack):
         self.endpoint = f"http://{self._address}:{port}"
         self._filer = f"http://{self._address}:{filer}"
         self.tls_endpoint = f"https://localhost:{https}"
-        self.authority = write_authority(folder / "tls")
+        self.authority = write_server(folder / "tls").authority
         data = folder / "data"
         data.mkdir()
         self.enter_context(
@@ -132,7 +132,7 @@ class S3Server(contextlib.ExitStack):
                     f"-s3.port={port}",
                     f"-s3.port.grpc={grpc}",
                     f"-s3.port.https={https}",
-                    f"-s3.cert.file={folder / 'tls' / 'server.pem'}",
+                    f"-s3.cert.file={folder / 'tls' / 'server.crt'}",
                     f"-s3.key.file={folder / 'tls' / 'server.key'}",
                     "-s3.port.iceberg=0",
                     "-s3.port.lance=0",

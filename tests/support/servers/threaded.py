@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from tests.support.servers.process import LOOPBACK
+from tests.support.processes import LOOPBACK
 
 _STOP_SECONDS = 10.0
 

@@ -6,8 +6,8 @@ import contextlib
 import os
 import shutil
 
-from tests.support.servers.certificates import write_authority
-from tests.support.servers.process import LOOPBACK, free_ports, running, scratch
+from tests.support.certificates import write_server
+from tests.support.processes import LOOPBACK, free_ports, running, scratch
 
 _CONFIG = """
 daemon off;
@@ -27,7 +27,7 @@ http {{
     server {{
         listen {address}:{http};
         listen {address}:{https} ssl;
-        ssl_certificate {folder}/tls/server.pem;
+        ssl_certificate {folder}/tls/server.crt;
         ssl_certificate_key {folder}/tls/server.key;
         root {folder}/files;
         location / {{ }}
@@ -86,7 +86,7 @@ class WebServer(contextlib.ExitStack):
         self.files = folder / "files"
         self.files.mkdir()
         self._log = folder / "access.log"
-        self.authority = write_authority(folder / "tls")
+        self.authority = write_server(folder / "tls").authority
         http, https = free_ports(2)
         self.url = f"http://{self._address}:{http}"
         self.tls_url = f"https://localhost:{https}"

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import Stalled
-from agent.sources.credentials import Credentials, tls
+from agent.sources.access import tls
+from agent.sources.credentials import Credentials
 from agent.tls import Tls
 from shared.domain.reasons import Reason
 

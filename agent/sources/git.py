@@ -1,0 +1,155 @@
+"""git+https:// and https://….git: small repositories at one commit; what git-lfs keeps comes by ranges like all large files."""
+
+import asyncio
+import json
+import re
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from agent.errors import Retryable, Stalled
+from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
+from agent.origin import LocalPath, SignedRequest
+from agent.policy import SourcePolicy
+from agent.sources import git_pack, git_tree, listing
+from agent.sources.access import GitAccess, tls
+from agent.sources.git_protocol import Remote
+from agent.sources.web import Web
+from shared.domain.reasons import Reason
+from shared.domain.uri import SourceUri, redact
+
+# Objects are read in memory and laid down in the temporary folder, which in a pod holds 64 MiB.
+_LARGEST = 48 << 20
+_LFS = "application/vnd.git-lfs+json"
+_LFS_MARK = "lfs:"
+# Links that say nothing of their end; forges give them minutes to hours.
+_LFS_SECONDS = 600.0
+_REVISION = re.compile(r"[A-Za-z0-9._+=/-]+")
+
+
+class GitSource:
+    """One repository at one revision."""
+
+    def __init__(self, uri: SourceUri, access: GitAccess, policy: SourcePolicy) -> None:
+        self._uri = uri
+        path, at, revision = uri.path.partition("@")
+        path = path.rstrip("/")
+        if not path.strip("/") or (at and not _REVISION.fullmatch(revision)):
+            raise Stalled(
+                Reason.INVALID_SOURCE, "the URI must be git+https://host/path or …@revision"
+            )
+        scheme = uri.scheme.removeprefix("git+")
+        self._url = f"{scheme}://{uri.authority}{path}"
+        _check_host(self._url, access, policy)
+        self._what = redact(f"git+{self._url}") + (f"@{revision}" if revision else "")
+        self._revision = revision or None
+        self._tls = tls(access)
+        self._web = Web(policy, self._tls)
+        self._remote = Remote(self._url, access, self._web, self._what)
+        self._folder: Path | None = None
+
+    async def resolve(self, *, revision: str | None = None) -> Manifest:
+        """Pinned: the revision is a commit."""
+        name = await self._remote.find(revision or self._revision)
+        pack = await self._remote.fetch(name)
+        commit, blobs = await asyncio.to_thread(partial(_read, pack, name))
+        await self.close()
+        self._folder = Path(await asyncio.to_thread(partial(tempfile.mkdtemp, prefix="git-")))
+        files = await asyncio.to_thread(partial(self._lay_down, blobs))
+        return listing.manifest(self._uri.text, files, revision=commit, unpack=False)
+
+    async def sign(self, file: RemoteFile) -> SignedRequest | LocalPath:
+        if not file.locator.startswith(_LFS_MARK):
+            return LocalPath(Path(file.locator))
+        action = await self._lfs(file.locator.removeprefix(_LFS_MARK), file.size or 0)
+        given = action.get("header")
+        headers = {str(name): str(value) for name, value in (given or {}).items()}
+        seconds = action.get("expires_in")
+        good = seconds if isinstance(seconds, int | float) and seconds > 0 else _LFS_SECONDS
+        return SignedRequest(
+            url=str(action["href"]),
+            headers=headers,
+            secret_headers=frozenset(name.lower() for name in headers),
+            # Signed anew before a link runs out, whoever's clock is right.
+            expires_in=min(good, _LFS_SECONDS) * 0.8,
+            tls=self._tls,
+        )
+
+    async def close(self) -> None:
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            await asyncio.to_thread(partial(shutil.rmtree, folder, ignore_errors=True))
+        await self._web.close()
+
+    def _lay_down(self, blobs: dict[str, git_tree.Blob]) -> list[RemoteFile]:
+        """Contents become local files named by git; equal ones once."""
+        found = []
+        for path, blob in blobs.items():
+            pointer = blob.pointer
+            if pointer is not None:
+                sha256 = Digest(Algorithm.SHA256, pointer.sha256)
+                locator = f"{_LFS_MARK}{pointer.sha256}"
+                found.append(RemoteFile(path, pointer.size, pointer.sha256, locator, (sha256,)))
+                continue
+            local = (self._folder or Path()) / blob.name
+            if not local.exists():
+                local.write_bytes(blob.data)
+            digest = Digest(Algorithm.GIT_SHA1, blob.name)
+            found.append(RemoteFile(path, len(blob.data), blob.name, str(local), (digest,)))
+        return found
+
+    async def _lfs(self, sha256: str, size: int) -> dict[str, Any]:
+        """Where the server of git-lfs says that this content is."""
+        wanted = {
+            "operation": "download",
+            "transfers": ["basic"],
+            "objects": [{"oid": sha256, "size": size}],
+        }
+        place = self._url if self._url.endswith(".git") else f"{self._url}.git"
+        answer = await self._web.request(
+            "POST",
+            f"{place}/info/lfs/objects/batch",
+            what=f"{self._what}: git-lfs",
+            headers={**self._remote.headers, "Accept": _LFS, "Content-Type": _LFS},
+            body=json.dumps(wanted).encode(),
+        )
+        try:
+            (found,) = json.loads(answer.body)["objects"]
+            error = found.get("error")
+            action = None if error else found["actions"]["download"]
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise Retryable(
+                Reason.SOURCE_ERROR, f"{self._what}: git-lfs does not answer as expected"
+            ) from exc
+        if not isinstance(action, dict) or urlsplit(str(action.get("href"))).scheme not in {
+            "http",
+            "https",
+        }:
+            raise Stalled(Reason.SOURCE_NOT_FOUND, f"{self._what}: git-lfs does not have a file")
+        return action
+
+
+def _read(pack: bytes, name: str) -> tuple[str, dict[str, git_tree.Blob]]:
+    objects = git_pack.objects(pack, limit_bytes=_LARGEST)
+    commit = git_tree.peel(objects, name)
+    return commit, dict(git_tree.files(objects, commit))
+
+
+def _check_host(url: str, access: GitAccess, policy: SourcePolicy) -> None:
+    """Name and password go where whoever stored them said, or where the admin says."""
+    if not access.secret:
+        return
+    parts = urlsplit(url)
+    bound = access.host is not None and access.host.lower() in {
+        parts.hostname,
+        parts.netloc.lower(),
+    }
+    if not bound and not policy.may_receive_credentials(url):
+        raise Stalled(
+            Reason.SOURCE_NOT_ALLOWED,
+            f"stored credentials do not go to {parts.hostname}: GIT_HOST of the secret names another host or none; "
+            "an admin can also list the host in credential_endpoints",
+        )

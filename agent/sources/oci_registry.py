@@ -1,0 +1,226 @@
+"""An OCI registry: names, logins, manifests. Its token goes to it alone, and its password to its token service alone."""
+
+import hashlib
+import json
+import re
+import time
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from agent.errors import FetchError, Retryable, Stalled
+from agent.policy import SourcePolicy
+from agent.sources.access import RegistryAccess, tls
+from agent.sources.failures import http_failure
+from agent.sources.oci_layers import INDEX_TYPES, MANIFEST_TYPES
+from agent.sources.web import Answer, Web
+from shared.domain.reasons import Reason
+from shared.domain.uri import SourceUri
+
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
+)
+_NAME = re.compile(
+    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+)
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_PAIR = re.compile(r'([a-zA-Z_]+)="((?:[^"\\]|\\.)*)"')
+# What registries themselves refuse to store more of.
+_MANIFEST_BYTES = 4 << 20
+# What the token specification says of a token that says nothing.
+_TOKEN_SECONDS = 60.0
+_TOKEN_MARGIN = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """`reference`: a digest where one is named, else a tag."""
+
+    host: str
+    name: str
+    reference: str
+
+    @classmethod
+    def parse(cls, uri: SourceUri) -> "Image":
+        """`oci://host[:port]/name[:tag][@digest]`; raises Stalled(InvalidSource)."""
+        rest, at, digest = uri.path.lstrip("/").partition("@")
+        name, colon, tag = rest.partition(":")
+        if (
+            not _HOST.fullmatch(uri.authority)
+            or not _NAME.fullmatch(name)
+            or (colon and not _TAG.fullmatch(tag))
+            or (at and not _DIGEST.fullmatch(digest))
+        ):
+            raise Stalled(
+                Reason.INVALID_SOURCE,
+                "the URI must be oci://registry/name, with a :tag or an @sha256:digest",
+            )
+        host = uri.authority.lower()
+        if host in {"docker.io", "index.docker.io"} and "/" not in name:
+            name = f"library/{name}"
+        return cls(host, name, digest or tag or "latest")
+
+    @property
+    def shown(self) -> str:
+        mark = "@" if _DIGEST.fullmatch(self.reference) else ":"
+        return f"oci://{self.host}/{self.name}{mark}{self.reference}"
+
+
+class Registry:
+    """One repository of a registry."""
+
+    def __init__(self, image: Image, access: RegistryAccess, policy: SourcePolicy) -> None:
+        host = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+        base = access.endpoint_url or f"https://{host.get(image.host, image.host)}"
+        self.what = image.shown
+        self._url = f"{base}/v2/{image.name}"
+        self._scope = f"repository:{image.name}:pull"
+        self._login = None if access.anonymous else (access.logins or {}).get(image.host)
+        if access.secret and self._login is None:
+            raise Stalled(
+                Reason.CREDENTIALS_MISSING,
+                f"the named credentials hold no login for the registry {image.host}",
+            )
+        self._web = Web(policy, tls(access))
+        self._headers: Mapping[str, str] = {}
+        self._until: float | None = None
+
+    async def close(self) -> None:
+        await self._web.close()
+
+    async def manifest(self, reference: str) -> tuple[str, Mapping[str, Any]]:
+        """Its digest and what it says. What was asked for by digest has that digest."""
+        answer = await self._get(
+            f"{self._url}/manifests/{quote(reference, safe=':')}",
+            {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))},
+        )
+        digest = f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
+        if _DIGEST.fullmatch(reference) and digest != reference:
+            raise Stalled(
+                Reason.CHECKSUM_MISMATCH, f"{self.what}: the registry's manifest is another"
+            )
+        try:
+            found = json.loads(answer.body) if len(answer.body) <= _MANIFEST_BYTES else None
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise Retryable(
+                Reason.SOURCE_ERROR, f"{self.what}: the endpoint does not answer as a registry does"
+            )
+        return digest, found
+
+    def blob_url(self, digest: str) -> str:
+        return f"{self._url}/blobs/{quote(digest, safe=':')}"
+
+    async def authorize(self, digest: str) -> tuple[Mapping[str, str], float | None]:
+        """Headers for reading a blob, and for how many seconds they are good."""
+        if self._expired():
+            await self._get(self.blob_url(digest), {}, method="HEAD")
+        left = None if self._until is None else max(self._until - time.monotonic(), 1.0)
+        return self._headers, left
+
+    def _expired(self) -> bool:
+        return self._until is not None and time.monotonic() >= self._until
+
+    async def _get(self, url: str, headers: Mapping[str, str], *, method: str = "GET") -> Answer:
+        """With a login when the registry asks for one."""
+        for attempt in range(2):
+            if self._expired():
+                self._headers, self._until = {}, None
+            answer = await self._web.request(
+                method,
+                url,
+                what=self.what,
+                headers={**headers, **self._headers},
+                accept=frozenset({200, 401, 404}),
+            )
+            if answer.status == 200:
+                return answer
+            if answer.status == 404:
+                raise Stalled(Reason.SOURCE_NOT_FOUND, f"{self.what} does not exist")
+            if attempt == 0:
+                await self._log_in(answer.headers.get("WWW-Authenticate", ""))
+        raise self._denied(401)
+
+    async def _log_in(self, challenge: str) -> None:
+        scheme, _, rest = challenge.partition(" ")
+        said = {name.lower(): value for name, value in _PAIR.findall(rest)}
+        if scheme.lower() == "basic" and self._login is not None and self._login[0]:
+            self._headers, self._until = {"Authorization": _basic(*self._login)}, None
+            return
+        if scheme.lower() != "bearer" or not said.get("realm"):
+            raise self._denied(401)
+        token, seconds = await self._token(said)
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._until = time.monotonic() + seconds * (1 - _TOKEN_MARGIN)
+
+    async def _token(self, said: Mapping[str, str]) -> tuple[str, float]:
+        """From the place that the registry names: it holds the login in trust for it, so only over TLS unless it is the registry."""
+        realm = urlsplit(said["realm"])
+        if realm.scheme not in {"http", "https"} or not realm.hostname:
+            raise Stalled(Reason.INVALID_SOURCE, f"{self.what}: its token service has no URL")
+        own = urlsplit(self._url)
+        plain = realm.scheme == "http" and (own.scheme == "https" or realm.hostname != own.hostname)
+        if plain and self._login is not None:
+            raise Stalled(
+                Reason.SOURCE_NOT_ALLOWED, f"{self.what}: its token service is not protected by TLS"
+            )
+        service = {"service": said["service"]} if said.get("service") else {}
+        scope = said.get("scope") or self._scope
+        if self._login is not None and not self._login[0]:
+            form = {
+                "grant_type": "refresh_token",
+                "refresh_token": self._login[1],
+                "client_id": "localmodel",
+                "scope": scope,
+                **service,
+            }
+            answer = await self._ask_token(said["realm"], {}, urlencode(form).encode())
+        else:
+            query = urlencode({**service, "scope": scope})
+            sent = {} if self._login is None else {"Authorization": _basic(*self._login)}
+            mark = "&" if realm.query else "?"
+            answer = await self._ask_token(f"{said['realm']}{mark}{query}", sent, None)
+        return self._read_token(answer)
+
+    async def _ask_token(self, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        form = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
+        answer = await self._web.request(
+            "POST" if body else "GET",
+            url,
+            what=f"{self.what}: the token service",
+            headers={**headers, **form},
+            accept=frozenset({200, 400, 401, 403}),
+            body=body,
+        )
+        if answer.status != 200:
+            raise self._denied(answer.status)
+        return answer
+
+    def _read_token(self, answer: Answer) -> tuple[str, float]:
+        try:
+            found = json.loads(answer.body)
+            token = found.get("token") or found["access_token"]
+            seconds = float(found.get("expires_in") or _TOKEN_SECONDS)
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise Retryable(
+                Reason.SOURCE_ERROR, f"{self.what}: the token service does not answer as expected"
+            ) from exc
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+            raise Retryable(Reason.SOURCE_ERROR, f"{self.what}: the token service gives no token")
+        return token, seconds
+
+    def _denied(self, status: int) -> FetchError:
+        if self._login is None:
+            return Stalled(
+                Reason.ACCESS_DENIED,
+                f"{self.what} does not exist, or is private and needs credentials ({status})",
+            )
+        return http_failure(401, self.what)
+
+
+def _basic(user: str, password: str) -> str:
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"

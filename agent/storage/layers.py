@@ -1,0 +1,133 @@
+"""Several archives over each other in one folder, as container images are made; an upper layer hides what it replaces."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from agent.manifest import Layer
+from agent.storage import trash
+from agent.storage.archive import MAX_ENTRIES, Unpacking, members
+from agent.storage.disk import Disk, open_folder
+from agent.storage.errors import translated
+from agent.storage.member import Kind, Member, invalid, shown
+from agent.storage.tree import TreeFile
+
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+# Folders that a message names when none of them is the wanted one.
+_MOST_SHOWN = 8
+
+
+def unpack_layers(
+    folder: Path,
+    packed: Sequence[TreeFile],
+    layers: Sequence[Layer],
+    into: Path,
+    *,
+    limit_bytes: int,
+    max_entries: int = MAX_ENTRIES,
+    cancelled: threading.Event,
+    disk: Disk | None = None,
+) -> tuple[TreeFile, ...]:
+    """The files of all layers, lowest first, and the packed files that are no layer, from below `folder`.
+
+    Raises and leaves what `unpack` does. From the top down, so that nothing is written that another layer hides.
+    """
+    disk = disk or Disk()
+    by_path = {file.path: file for file in packed}
+    overlay = _Overlay()
+    with translated("unpacking"):
+        root = open_folder(None, into)
+        source = open_folder(None, folder)
+        try:
+            trash.empty(disk, root, stopped=cancelled.is_set)
+            unpacking = Unpacking(disk, root, limit_bytes, max_entries)
+            for path in by_path.keys() - {layer.path for layer in layers}:
+                unpacking.place(source, by_path[path])
+            for layer in reversed(layers):
+                with (folder / layer.path).open("rb") as archive:
+                    found = members(archive, layer.kind, limit_bytes, max_entries, cancelled)
+                    file = by_path[layer.path]
+                    overlay.begin(unpacking)
+                    unpacking.add(overlay.visible(found, layer), file.verified_by, file.validator)
+            if not unpacking.files:
+                raise overlay.nothing(layers)
+            return unpacking.finish()
+        finally:
+            os.close(source)
+            os.close(root)
+
+
+class _Overlay:
+    """What the layers above hide of the one that is read."""
+
+    def __init__(self) -> None:
+        self._files: frozenset[str] = frozenset()
+        self._folders: frozenset[str] = frozenset()
+        self._gone: set[str] = set()
+        self._emptied: set[str] = set()
+        # Whiteouts count for the layers below only.
+        self._going: set[str] = set()
+        self._emptying: set[str] = set()
+        self._tops: set[str] = set()
+
+    def begin(self, above: Unpacking) -> None:
+        self._files, self._folders = above.files, above.folders
+        self._gone |= self._going
+        self._emptied |= self._emptying
+        self._going.clear()
+        self._emptying.clear()
+
+    def visible(self, found: Iterator[Member], layer: Layer) -> Iterator[Member]:
+        """The entries that come into the model, under their names there."""
+        for member in found:
+            name = member.name.removeprefix("./").lstrip("/")
+            if len(self._tops) < _MOST_SHOWN:
+                self._tops.add(name.partition("/")[0])
+            if not name.startswith(layer.folder):
+                continue
+            name = name.removeprefix(layer.folder)
+            path = name.rstrip("/")
+            parent, _, last = path.rpartition("/")
+            if not path or path == ".":
+                continue
+            if layer.whiteouts and last.startswith(_WHITEOUT):
+                if last == _OPAQUE:
+                    self._emptying.add(parent)
+                else:
+                    self._going.add(f"{parent}/{last[len(_WHITEOUT) :]}".lstrip("/"))
+                continue
+            if not self._hidden(path, member.kind):
+                yield replace(member, name=name, target=_target(member, layer))
+
+    def nothing(self, layers: Sequence[Layer]) -> Exception:
+        folders = {layer.folder for layer in layers if layer.folder}
+        if not folders:
+            return invalid("it holds no file")
+        places = ", ".join(sorted(folders))
+        tops = ", ".join(shown(top) for top in sorted(self._tops))
+        return invalid(f"there is no file below {places} in it, only {tops or 'nothing'}")
+
+    def _hidden(self, path: str, kind: Kind) -> bool:
+        if path in self._files or path in self._gone:
+            return True
+        if kind is not Kind.FOLDER and path in self._folders:
+            return True
+        above = path
+        while "/" in above:
+            above = above.rpartition("/")[0]
+            if above in self._files or above in self._gone or above in self._emptied:
+                return True
+        return "" in self._emptied
+
+
+def _target(member: Member, layer: Layer) -> str:
+    """Hard links name their target from the archive's root."""
+    if member.kind is not Kind.HARDLINK:
+        return member.target
+    target = member.target.removeprefix("./").lstrip("/")
+    if not target.startswith(layer.folder):
+        raise invalid(f"entry {shown(member.name)} is a link to {shown(target)}, which is outside")
+    return target.removeprefix(layer.folder)
