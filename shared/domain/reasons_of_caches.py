@@ -45,7 +45,7 @@ PLACEMENT: Final = Chapter(
             "it does not fit on the node",
             "`modelSize` and what is there already exceed the group's `storageLimit`, or the node's disk. Caches that are there stay; older caches come first.",
             "It is placed by itself as soon as space comes free.",
-            "`kubectl localmodel plan -f CACHE` says how much is short on each node. Delete what nobody uses (`kubectl localmodel gc --dry-run`), raise `storageLimit` or enlarge the disks.",
+            "`kubectl localmodel explain CACHE` says how much is short, and who holds the space. Delete what nobody uses (`kubectl localmodel gc --dry-run`), raise `storageLimit` or enlarge the disks.",
         ),
         Row(
             Reason.PATH_MISMATCH,

@@ -1,7 +1,6 @@
 """`explain`: the facts that led to a state, each a sentence, and what the table of reasons says of it. Pure."""
 
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from controller.cli.pages.text import (
     some,
     span_of,
     until,
+    wrapped,
 )
 from shared.api.cache import NodeState
 from shared.domain.placement import belongs
@@ -126,9 +126,7 @@ def _bundle(one: Bundle, now: datetime) -> str:
         case NodeState.DOWNLOAD_ERROR:
             said = f" On {first.node}: {first.message}." if first.message else ""
             tries = max(copy.attempts or 0 for copy in one.copies)
-            again = f" Tried {counted(tries, 'time')}," if tries else " It is"
-            due = f"{again} tried again {until(one.retry_at, now)}." if one.retry_at else ""
-            return f"{nodes} failed: {first.reason}.{said}{due}"
+            return f"{nodes} failed: {first.reason}.{said}{_next_try(tries, one.retry_at, now)}"
         case _:
             sentence = _sentence(first)
             return f"On {nodes} it is {SHOWN[first.state]} ({first.reason}): {sentence}."
@@ -197,10 +195,13 @@ def _last_word(copy: Copy, now: datetime) -> str:
         parts.append(f"{size(copy.done)} of {size(copy.total)} are on its disk.")
     if copy.verified_by:
         parts.append(f"Verified by {copy.verified_by}.")
-    if copy.retry_at is not None:
-        tries = f"Tried {counted(copy.attempts, 'time')}, tried" if copy.attempts else "Tried"
-        parts.append(f"{tries} again {until(copy.retry_at, now)}.")
-    return " ".join(parts)
+    return " ".join(parts) + _next_try(copy.attempts or 0, copy.retry_at, now)
+
+
+def _next_try(tries: int, due: datetime | None, now: datetime) -> str:
+    if due is None:
+        return ""
+    return f" Tried {counted(tries, 'time')}; the next try is {until(due, now).replace('now', 'due now')}."
 
 
 def _told(
@@ -208,7 +209,7 @@ def _told(
 ) -> list[Line]:
     lines = [line("")]
     for fact in facts:
-        lines += _wrapped("- ", fact, width)
+        lines += wrapped("- ", fact, width)
     for reason in dict.fromkeys(reasons):
         lines += _advice(reason, cache, node, width)
     return lines
@@ -226,7 +227,7 @@ def _advice(reason: str, cache: CacheFacts, node: str | None, width: int) -> lis
         ("What you can do: ", known.action),
     ):
         if text:
-            lines += _wrapped(f"  {title}", _filled(text, cache, node), width)
+            lines += wrapped(f"  {title}", _filled(text, cache, node), width)
     return lines
 
 
@@ -238,16 +239,3 @@ def _filled(text: str, cache: CacheFacts, node: str | None) -> str:
         return command.replace("NODE", node) if node else command
 
     return re.sub(r"`([^`]*)`", fill, text)
-
-
-def _wrapped(title: str, text: str, width: int) -> list[Line]:
-    """Names and messages may be long words, which stay whole, so that they can be copied."""
-    indent = " " * (len(title) - len(title.lstrip()) + 2)
-    found = textwrap.wrap(
-        title + text,
-        max(width, 40),
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return [line(part) for part in found]

@@ -4,6 +4,7 @@ What comes from the cluster is somebody's text: a Span shows control characters 
 """
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from shared.domain.quantity import human_bytes
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 _BAR_CELLS = 24
 _GAP = "  "
 
@@ -79,11 +81,13 @@ def cut(one: Line, width: int | None) -> Line:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[Line]:
     """Columns as wide as their widest cell; a column that is empty in every row is left out, the first never."""
+    if not rows:
+        return []
     cells = [line(*row) for row in rows]
     shown = [at for at in range(len(head)) if at == 0 or any(row[at].text for row in cells)]
     widths = {at: max(len(head[at]), *(len(row[at].text) for row in cells)) for at in shown}
     titles = line(*(Span(name, Style.HEAD) for name in head))
-    return [_row(row, shown, widths) for row in (titles, *cells)] if cells else []
+    return [_row(row, shown, widths) for row in (titles, *cells)]
 
 
 def _row(row: Line, shown: Sequence[int], widths: dict[int, int]) -> Line:
@@ -153,3 +157,25 @@ def counted(count: int, what: str) -> str:
     """`1 node`, `1,000 nodes`; `copy` becomes `copies`."""
     many = what[:-1] + "ies" if what.endswith("y") else what + "s"
     return f"{count:,} {what if count == 1 else many}"
+
+
+def seconds_in(text: str) -> float:
+    """`90s`, `30m`, `1h30m`, `2d`; a bare number is seconds. ValueError when it is none of these."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not text.strip():
+        raise ValueError(f"{text!r} is not a duration such as 90s, 30m or 1h30m")
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def wrapped(title: str, text: str, width: int) -> list[Line]:
+    """Names and messages may be long words, which stay whole, so that they can be copied."""
+    indent = " " * (len(title) - len(title.lstrip()) + 2)
+    found = textwrap.wrap(
+        title + text,
+        max(width, 40),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line(part) for part in found]

@@ -1,0 +1,30 @@
+"""`kubectl localmodel`: what caches do and why, for the person who asks, with that person's own rights."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Console entry point of `kubectl-localmodel`. Even a bug ends in a sentence; LOCALMODEL_DEBUG=1 shows where it is."""
+    from controller.cli.outcome import ended
+
+    with ended(debug=bool(os.environ.get("LOCALMODEL_DEBUG"))):
+        from controller.cli.commands import app
+
+        # What kubectl's users type, so that usage lines can be copied.
+        app(prog_name="kubectl localmodel")
+
+
+def complete() -> None:
+    """Console entry point of `kubectl_complete-localmodel`, which kubectl asks for completions of our arguments.
+
+    Never fails and never prints anything else: an error would garble the line that somebody types.
+    """
+    from contextlib import suppress
+
+    with suppress(Exception):
+        from controller.cli.completion import candidates
+
+        for found in candidates(sys.argv[1:]):
+            sys.stdout.write(found + "\n")
+    sys.stdout.write(":4\n")  # for Cobra: these are all, offer no files

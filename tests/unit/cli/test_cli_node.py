@@ -1,0 +1,131 @@
+"""`node` and `gc`: a disk, what is on it, what may go."""
+
+from typing import Any
+
+from controller.cli.pages.facts import cache_facts, node_facts
+from controller.cli.pages.node import happenings, page
+from controller.cli.pages.text import plain
+from controller.cli.pages.unused import page as unused_page
+from controller.cli.pages.unused import unused
+from tests.unit.cli.fleet import (
+    DISK,
+    GIB,
+    LATER,
+    Cluster,
+    cache,
+    done,
+    facts,
+    failed,
+    group,
+    loading,
+    node,
+    report,
+    time,
+)
+from tests.unit.cli.picture import compare
+
+
+def event(reason: str, message: str, at: int, **more: Any) -> dict[str, Any]:
+    return {
+        "reason": reason,
+        "message": message,
+        "type": "Normal",
+        "reportingComponent": "localmodel-controller",
+        "eventTime": time(at),
+        **more,
+    }
+
+
+def busy() -> dict[str, Any]:
+    made = Cluster()
+    made.put("group", group(limit="1Ti"))
+    made.put("node", node("gpu-1"))
+    for name in ("llama", "mistral", "phi", "qwen"):
+        made.put("cache", cache(name, uri=f"s3://models/{name}", size="130Gi"))
+    made.settle()
+    made.report(
+        "gpu-1",
+        done("llama", "s3://models/llama"),
+        loading("mistral", 0.4, uri="s3://models/mistral"),
+        failed("phi", "SourceNotFound", "no such key models/phi", uri="s3://models/phi"),
+        report(
+            "gone",
+            "s3://models/gone",
+            "",
+            reason="Evicting",
+            message="is being removed",
+            bytesDone=GIB,
+        ),
+        storage={**DISK, "reservedBytes": 78 * GIB},
+        agent={"version": "1.0", "hostPath": "/models", "startTime": time(-7200)},
+    )
+    return made.stored["work", "gpu-1"]
+
+
+def test_a_node_in_one_look() -> None:
+    events = happenings(
+        [
+            event("Downloaded", "downloaded llama (130 GiB)", -3600),
+            event(
+                "SourceNotFound",
+                "phi: no such key",
+                -60,
+                type="Warning",
+                series={"count": 4, "lastObservedTime": time(-5)},
+            ),
+            event("NodeReady", "of kubelet", -1, reportingComponent="kubelet"),
+            event("Placed", "of a stranger", -1, reportingComponent="stranger"),
+        ]
+    )
+    compare("node", page(node_facts(busy()), ready=True, events=events, now=LATER))
+
+
+def test_a_node_whose_agent_has_never_answered() -> None:
+    wire = {"metadata": {"name": "n", "generation": 1}, "spec": {"localModels": []}}
+    text = plain(page(node_facts(wire), ready=None, events=None, now=LATER))
+    assert "no agent has answered" in text
+    assert "Nothing is known of its disk" in text
+    assert "Its work list is empty." in text
+    assert "you may not list them" in text
+
+
+def test_a_cache_folder_that_cannot_be_used_is_told() -> None:
+    wire = busy()
+    wire["status"]["conditions"] = [
+        {
+            "type": "StorageReady",
+            "status": "False",
+            "reason": "StorageNotReady",
+            "message": "read-only",
+        }
+    ]
+    assert "StorageNotReady: read-only" in plain(
+        page(node_facts(wire), ready=False, events=[], now=LATER)
+    )
+
+
+def test_what_no_service_uses_is_listed_by_size_and_age() -> None:
+    made = Cluster()
+    made.put("group", group(limit="1Ti"))
+    made.put("node", node("a"))
+    for at, name in enumerate(("small", "big", "used", "old", "going")):
+        made.put("cache", cache(name, uri=f"s3://models/{name}", size="1Gi", created=60 * at))
+    made.settle()
+    made.report(
+        "a",
+        *(
+            done(name, f"s3://models/{name}", size * GIB)
+            for name, size in (("small", 1), ("big", 500), ("used", 900), ("old", 1), ("going", 5))
+        ),
+    )
+    made.settle()
+    made.remove("cache", "going")
+    wire = made.stored["cache", "used"]
+    wire = {
+        **wire,
+        "status": {**wire["status"], "inferenceServices": [{"namespace": "team", "name": "s"}]},
+    }
+    found = [*(facts(made, name) for name in ("small", "big", "old", "going")), cache_facts(wire)]
+    assert [one.key for one in unused(found)] == ["big", "small", "old"]
+    compare("gc", unused_page(found, now=LATER))
+    assert "Every one of 1 cache is used" in plain(unused_page([cache_facts(wire)], now=LATER))
