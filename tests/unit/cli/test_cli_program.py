@@ -1,0 +1,362 @@
+"""The plugin as a program: errors as sentences, exit codes, terminals, Ctrl-C, pipes that break, completion."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.cluster import REPOSITORY
+from tests.unit.cli.fleet import GIB, LLAMA, Cluster, cache, done, failed, group, loading, node
+from tests.unit.cli.program import PROGRAM, Terminal, bodies, environment, run, serving
+from tests.unit.kube.wire import ApiServer, refusal, write_kubeconfig
+
+COMPLETE = (sys.executable, "-c", "from controller.cli import complete; complete()")
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """llama is on a, on its way to b, and refused to c; team/tiny waits for all."""
+    made = Cluster()
+    made.put("group", group(limit="1Ti"))
+    for name in "abc":
+        made.put("node", node(name))
+    made.put("cache", cache("llama", size="130Gi", uri=LLAMA))
+    made.put("cache", cache("tiny", namespace="team"))
+    made.settle()
+    made.report("a", done("llama"))
+    made.report("b", loading("llama", 0.25))
+    made.report("c", failed("llama", "AccessDenied", "403 \x1b]0;pwned\x07<b>"))
+    made.settle()
+    return made
+
+
+@pytest.fixture
+async def server(cluster: Cluster) -> AsyncIterator[ApiServer]:
+    async with ApiServer() as running:
+        running.otherwise = serving(cluster)
+        yield running
+
+
+@pytest.fixture
+def env(server: ApiServer, tmp_path: Path) -> dict[str, str]:
+    return {"KUBECONFIG": str(write_kubeconfig(tmp_path / "kubeconfig", server.url))}
+
+
+async def test_status_of_all_and_of_one(env: dict[str, str]) -> None:
+    ended = await run("status", env=env)
+    assert ended.code == 0
+    rows = [row.split()[:3] for row in ended.out.splitlines()]
+    assert rows == [
+        ["CACHE", "STATE", "COPIES"],
+        ["llama", "Reconciling", "1/3,"],
+        ["team/tiny", "Reconciling", "0/3"],
+    ]
+    ended = await run("status", "llama", env=env)
+    assert "403 \\x1b]0;pwned\\x07<b>" in ended.out
+    assert "\x1b" not in ended.out
+    ended = await run("status", "-n", "team", "-o", "name", env=env)
+    assert ended.out == "localmodelnamespacecache.serving.kserve.io/tiny\n"
+    found = json.loads((await run("status", "llama", "-o", "json", env=env)).out)
+    assert [one["node"] for one in found["nodes"]] == ["c", "b", "a"]
+    found = yaml.safe_load((await run("status", "-o", "yaml", env=env)).out)
+    assert [one["name"] for one in found["caches"]] == ["llama", "tiny"]
+
+
+async def test_what_does_not_exist_is_told_with_what_is_similar(env: dict[str, str]) -> None:
+    ended = await run("status", "lama", env=env)
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err == "Error: Cache lama does not exist.\nHint: did you mean llama?\n"
+    ended = await run("node", "x", env=env)
+    assert ended.err == "Error: LocalModelNode x does not exist.\nHint: there are a, b, c.\n"
+    ended = await run("create", "s3://models/new", "--group", "gpus", "--size", "1Gi", env=env)
+    assert ended.code == 3
+    assert ended.err == "Error: Node group gpus does not exist.\nHint: did you mean gpu?\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "code", "text"),
+    [
+        (401, "Unauthorized", 3, "does not know you (401)"),
+        (403, "Forbidden", 3, "You may not list localmodelcaches: because"),
+        (404, "", 3, "This cluster does not know localmodel"),
+        (422, "Invalid", 3, "refuses to list localmodelcaches: because"),
+    ],
+)
+async def test_refusals_are_sentences_with_a_hint(
+    server: ApiServer, env: dict[str, str], status: int, reason: str, code: int, text: str
+) -> None:
+    server.otherwise = lambda _: refusal(status, reason)
+    ended = await run("status", env=env)
+    assert ended.code == code
+    assert text in ended.err
+    assert ended.err.count("\n") <= 2
+
+
+async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    config = write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1")
+    ended = await run("status", "--kubeconfig", config)
+    assert ended.code == 1
+    assert ended.err.startswith("Error: The API server cannot be reached: ")
+    assert "Hint: kubectl cluster-info" in ended.err
+
+
+async def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, env: dict[str, str]) -> None:
+    assert "There is no kubeconfig." in (await run("status")).err
+    broken = tmp_path / "broken"
+    broken.write_text("a: [")
+    ended = await run("status", "--kubeconfig", broken)
+    assert (ended.code, ended.err) == (
+        3,
+        f"Error: The kubeconfig {broken} cannot be read: it is not YAML.\n",
+    )
+    ended = await run("status", "--context", "prod", env=env)
+    assert ended.err == "Error: The kubeconfig has no context prod.\nHint: there are: wire.\n"
+    assert "does not exist" in (await run("status", "--kubeconfig", tmp_path / "none")).err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "-o", "xml"),
+        ("status", "-w", "-o", "json"),
+        ("plan",),
+        ("plan", "s3://models/m"),
+        ("create", "s3://models/m"),
+        ("create", "nonsense", "-g", "gpu", "--size", "1Gi"),
+        ("create", "s3://models/m", "-g", "gpu", "--size", "many"),
+        ("wait", "llama", "--timeout", "soon"),
+        ("gc",),
+        ("completion", "tcsh"),
+        ("plan", "s3://models/m", "-g", "gpu", "--offline"),
+    ],
+)
+async def test_wrong_usage_has_its_own_exit_code(
+    env: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    ended = await run(*arguments, env=env)
+    assert ended.code == 2, ended
+    assert ended.out == ""
+    assert ended.err
+
+
+async def test_a_manifest_is_printed_without_a_cluster() -> None:
+    ended = await run(
+        "create", "hf://meta-llama/Llama-3.1-8B", "-g", "gpu", "--size", "16Gi", "--dry-run=client", "-o", "yaml"
+    )  # fmt: skip
+    assert ended.code == 0
+    assert yaml.safe_load(ended.out) == {
+        "apiVersion": "serving.kserve.io/v1alpha1",
+        "kind": "LocalModelCache",
+        "metadata": {"name": "llama-3-1-8b"},
+        "spec": {
+            "sourceModelUri": "hf://meta-llama/Llama-3.1-8B",
+            "modelSize": "16Gi",
+            "nodeGroups": ["gpu"],
+        },
+    }
+
+
+async def test_a_cache_is_created_by_server_side_apply_with_the_size_of_its_source(
+    server: ApiServer, env: dict[str, str], tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights").write_bytes(b"w" * ((5 << 20) + 1))
+    ended = await run("create", f"file://{model}", "-g", "gpu", "-n", "team", env=env)
+    assert ended.code == 0, ended.err
+    assert ended.out == "localmodelnamespacecache/model created (6Mi)\n"
+    assert "The source holds 1 file, 5.0 MiB" in ended.err
+    ((path, query, body),) = bodies(server.asked)
+    assert path.endswith("/namespaces/team/localmodelnamespacecaches/model")
+    assert (query["fieldManager"], query["force"]) == ("kubectl-localmodel", "false")
+    assert body["spec"]["modelSize"] == "6Mi"
+    ended = await run(
+        "create", "s3://models/x", "--name", "llama", "-g", "gpu", "--size", "1Gi", env=env
+    )
+    assert ended.err.startswith("Error: Cache llama exists already.\nHint: ")
+
+
+async def test_a_retry_changes_an_annotation_and_owns_nothing_else(
+    server: ApiServer, env: dict[str, str]
+) -> None:
+    ended = await run("retry", "llama", "c", env=env)
+    assert (ended.code, ended.out) == (0, "llama is tried again now on c.\n")
+    ((path, query, body),) = bodies(server.asked)
+    assert path.endswith("/localmodelcaches/llama")
+    assert query["fieldManager"] == "kubectl-localmodel-retry"
+    assert set(body) == {"apiVersion", "kind", "metadata"}
+    assert set(body["metadata"]["annotations"]) == {"localmodel.kserve.io/retry"}
+    server.asked.clear()
+    assert (await run("retry", "llama", "a", env=env)).out == "Nothing failed on a: Published.\n"
+    assert "No copy of team/tiny has failed" in (await run("retry", "team/tiny", env=env)).out
+    assert bodies(server.asked) == []
+
+
+async def test_a_plan_measures_the_source_and_writes_nothing(
+    server: ApiServer, env: dict[str, str], tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    with (model / "weights").open("wb") as file:
+        file.truncate(2000 * GIB)
+    path = tmp_path / "cache.yaml"
+    path.write_text(yaml.safe_dump(cache("m", uri=f"file://{model}") | KIND))
+    ended = await run("plan", "-f", path, env=env)
+    assert ended.code == 4
+    assert "more than the declared 1.0 GiB: raise modelSize" in ended.err
+    assert "m (2.0 TiB) does not fit on 3 of 3 nodes." in ended.out
+    ended = await run("plan", "-f", "-", "--offline", env=env, given=path.read_text())
+    assert (ended.code, ended.err) == (0, "")
+    assert "m (1.0 GiB) fits on 3 nodes, 3.0 GiB to fetch in all." in ended.out
+    ended = await run("plan", f"file://{model}/none", "-g", "gpu", env=env)
+    assert ended.code == 3
+    assert "The source cannot be measured: " in ended.err
+    assert bodies(server.asked) == []
+
+
+KIND = {"apiVersion": "serving.kserve.io/v1alpha1", "kind": "LocalModelCache"}
+
+
+async def test_without_the_agents_program_it_says_so_and_counts_what_is_declared(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """A Python beside which no other program lies."""
+    alone = tmp_path / "bin/python"
+    alone.parent.mkdir()
+    alone.symlink_to(sys.executable)
+    packages = os.pathsep.join([str(REPOSITORY), *(p for p in sys.path if "site-packages" in p)])
+    env = {**env, "PATH": "/nonexistent", "PYTHONPATH": packages}
+    program = (str(alone), "-m", "controller.cli")
+    path = tmp_path / "cache.yaml"
+    path.write_text(yaml.safe_dump(cache("m") | KIND))
+    ended = await run("plan", "-f", path, env=env, program=program)
+    assert ended.code == 0, ended.err
+    assert "localmodel-agent is not installed: modelSize counts" in ended.err
+    ended = await run("create", "s3://models/m", "-g", "gpu", env=env, program=program)
+    assert ended.code == 3
+    assert "give --size, such as --size 20Gi, or install localmodel-agent" in ended.err
+
+
+async def test_colours_are_for_terminals_only(env: dict[str, str]) -> None:
+    async with Terminal("status", "llama", env=env) as screen:
+        assert await screen.end() == 0
+    assert "\x1b[31mFailed" in screen.text
+    assert "\x1b]0;" not in screen.text
+    assert "\x07" not in screen.text
+    async with Terminal("status", "llama", env={**env, "NO_COLOR": "1"}) as screen:
+        assert await screen.end() == 0
+    assert "\x1b" not in screen.text
+    assert "Failed" in screen.text
+
+
+async def test_a_live_view_follows_and_ctrl_c_gives_the_terminal_back(
+    cluster: Cluster, env: dict[str, str]
+) -> None:
+    async with Terminal("status", "-w", "llama", env=env) as screen:
+        await screen.until("Reconciling")
+        for name in "abc":
+            cluster.report(name, done("llama"))
+        cluster.settle()
+        await screen.until("Ready")
+        screen.process.send_signal(signal.SIGINT)
+        assert await screen.end() == 130
+    assert screen.text.rstrip().endswith("\x1b[?25h")  # the cursor is shown again
+
+
+async def test_waiting_ends_when_it_is_ready(cluster: Cluster, env: dict[str, str]) -> None:
+    waiting = asyncio.create_task(run("wait", "llama", "--timeout", "1m", env=env))
+    await asyncio.sleep(0)
+    for name in "abc":
+        cluster.report(name, done("llama"))
+    cluster.settle()
+    ended = await waiting
+    assert ended.code == 0
+    assert "llama ████████████████████████ 100%" in ended.out
+
+
+async def test_waiting_tells_why_it_gave_up(env: dict[str, str], cluster: Cluster) -> None:
+    cluster.report("b", failed("llama", "AccessDenied", "403"))
+    cluster.settle()
+    ended = await run("wait", "llama", "--timeout", "1s", env=env)
+    assert ended.code == 4
+    assert "AccessDenied" in ended.out
+    assert ended.err == (
+        "Not Ready within 1s: llama.\nHint: kubectl localmodel explain llama says why.\n"
+    )
+
+
+async def test_a_reader_that_goes_away_is_no_error(env: dict[str, str]) -> None:
+    command = f"{' '.join(PROGRAM)} status -o json; echo code $? >&2"
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        "-c",
+        f"({command}) | true",
+        env=environment(**env),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await process.communicate()
+    assert err.decode() in ("code 141\n", "code 0\n")  # small output may fit into the pipe before
+
+
+async def test_help_loads_neither_cluster_nor_models() -> None:
+    code = (
+        "import sys; from controller.cli import commands; "
+        "print({'aiohttp', 'pydantic', 'yaml', 'rich', 'shared.kube.client'} & set(sys.modules))"
+    )
+    ended = await run(program=(sys.executable, "-c", code))
+    assert ended.out == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["st"], ["status"]),
+        (["status", ""], ["llama", "team/tiny"]),
+        (["status", "-n", "team", ""], ["tiny"]),
+        (["status", "-n", ""], ["team"]),
+        (["explain", "llama", ""], ["a", "b", "c"]),
+        (["wait", "llama", ""], ["team/tiny"]),
+        (["node", ""], ["a", "b", "c"]),
+        (["plan", "s3://b/m", "--group", ""], ["gpu"]),
+        (["status", "-o", "j"], ["json"]),
+        (["status", "--wa"], ["--watch"]),
+        (["completion", "z"], ["zsh"]),
+        (["create", ""], []),
+    ],
+)
+async def test_completion_offers_what_there_is(
+    env: dict[str, str], words: list[str], expected: list[str]
+) -> None:
+    ended = await run(*words, env=env, program=COMPLETE)
+    *found, directive = ended.out.splitlines()
+    assert [one.partition("\t")[0] for one in found] == expected
+    assert directive == ":4"
+    assert ended.err == ""
+
+
+async def test_completion_is_silent_without_a_cluster() -> None:
+    ended = await run("status", "", program=COMPLETE)
+    assert (ended.code, ended.out, ended.err) == (0, ":4\n", "")
+
+
+async def test_bash_completes_the_plugins_own_name(env: dict[str, str], tmp_path: Path) -> None:
+    for name, code in (("kubectl_complete-localmodel", COMPLETE[2]),):
+        script = tmp_path / name
+        script.write_text(f"#!{sys.executable}\n{code}\n")
+        script.chmod(0o755)
+    script_text = (await run("completion", "bash")).out
+    typed = "COMP_WORDS=(kubectl-localmodel status l); COMP_CWORD=2; _kubectl_localmodel"
+    ended = await run(
+        "-c",
+        f"{script_text}\n{typed}; echo ${{COMPREPLY[@]}}",
+        env={**env, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        program=("bash",),
+    )
+    assert (ended.out, ended.err) == ("llama\n", "")
