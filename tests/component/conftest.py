@@ -11,6 +11,7 @@ from agent.policy import SourcePolicy
 from tests.support.servers.azure import AzureServer
 from tests.support.servers.gcs import GcsServer
 from tests.support.servers.hub import HubServer
+from tests.support.servers.registry import RegistryServer
 from tests.support.servers.s3 import S3Server
 from tests.support.servers.web import WebServer
 from tests.support.servers.wire import WireStore
@@ -49,6 +50,12 @@ def azure_server() -> Iterator[AzureServer]:
 @pytest.fixture(scope="session")
 def gcs_server() -> Iterator[GcsServer]:
     with GcsServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def registry_server() -> Iterator[RegistryServer]:
+    with RegistryServer() as server:
         yield server
 
 

@@ -1,0 +1,91 @@
+"""A whole copy, as the agent makes it: resolve, fetch, unpack, verify, publish."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.access import GivenCredentials
+from agent.assembly import Limits, assemble, now
+from agent.blocking import Blocking
+from agent.copy import Copier, Have
+from agent.planning.desired import Wanted, group, read_work_list
+from agent.policy import SourcePolicy
+from agent.progress import CopyWatch
+from agent.sources.credentials import Credentials
+from agent.storage.store import Store
+from agent.storage.tree import Tree
+from shared.api.node import LocalModelInfo
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Copied:
+    """moved: bytes that came over the network this time."""
+
+    tree: Tree
+    files: dict[str, bytes]
+    moved: int
+
+
+async def copied(
+    uri: str, root: Path, policy: SourcePolicy, credentials: Credentials | None = None
+) -> Copied:
+    async with _copier(root, policy, credentials) as copier:
+        watch = CopyWatch(started=now())
+        outcome = await copier.copy(_wanted(uri), watch, Have())
+    folder = root / "models" / outcome.tree.storage_key
+    files = {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    return Copied(outcome.tree, files, watch.moved)
+
+
+async def interrupted(
+    uri: str, root: Path, policy: SourcePolicy, credentials: Credentials | None, *, after: int
+) -> None:
+    """Begins a copy, slowly, and stops it once so many bytes are there."""
+    async with _copier(root, policy, credentials, rate=12 * MIB) as copier:
+        watch = CopyWatch(started=now())
+        task = asyncio.create_task(copier.copy(_wanted(uri), watch, Have()))
+        async with asyncio.timeout(60):
+            while watch.done < after and not task.done():  # noqa: ASYNC110 — threads count the bytes
+                await asyncio.sleep(0.01)
+        if task.done():
+            await task
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def _copier(
+    root: Path, policy: SourcePolicy, credentials: Credentials | None, *, rate: int = 0
+) -> AsyncIterator[Copier]:
+    blocking = Blocking()
+    store = await blocking(Store.open, root)
+    try:
+        parts = assemble(
+            store,
+            root=root,
+            limits=Limits(connections=4, part_size=MIB, max_bytes_per_second=rate),
+            reader=GivenCredentials(credentials or Credentials()),
+            policy=policy,
+            blocking=blocking,
+        )
+        try:
+            yield parts.copier
+        finally:
+            await parts.engine.close()
+    finally:
+        await blocking(store.close)
+        blocking.close()
+
+
+def _wanted(uri: str) -> Wanted:
+    info = LocalModelInfo(source_model_uri=uri, model_name="model")
+    (wanted,) = group(read_work_list([info])).values()
+    return wanted
