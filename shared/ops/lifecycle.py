@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -21,6 +22,8 @@ def run(
 
     SIGTERM and SIGINT set `stop`; a second one ends the process at once. SIGUSR2 logs `state()`.
     """
+    # A core would hold credentials.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     return asyncio.run(_run(main, state))
 
 

@@ -15,6 +15,7 @@ _QUIET = (
     "botocore",
     "urllib3",
     "httpx",
+    "httpx2",
     "asyncio",
     "gcsfs",
     "s3fs",

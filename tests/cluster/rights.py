@@ -80,6 +80,14 @@ def inhabit(cluster: Cluster) -> None:
     for node in (MINE, OTHER):
         cluster.add_node(node)
         cluster.apply(local_model_node(node), lease(node))
+    cluster.apply(lease("localmodel-controller", CONTROLLER_NAMESPACE))
+    furnish(cluster)
+    for example in ("gpu-workers", "my-model-cache", "team-model"):
+        cluster.kubectl("apply", "--server-side", "-f", f"deploy/examples/{example}.yaml")
+
+
+def furnish(cluster: Cluster) -> None:
+    """One secret, and a ServiceAccount beside it."""
     cluster.apply(
         {
             "apiVersion": "v1",
@@ -91,10 +99,7 @@ def inhabit(cluster: Cluster) -> None:
             "kind": "ServiceAccount",
             "metadata": {"name": "reader", "namespace": CREDENTIALS_NAMESPACE},
         },
-        lease("localmodel-controller", CONTROLLER_NAMESPACE),
     )
-    for example in ("gpu-workers", "my-model-cache", "team-model"):
-        cluster.kubectl("apply", "--server-side", "-f", f"deploy/examples/{example}.yaml")
 
 
 def current(cluster: Cluster, request: Request) -> Request:

@@ -196,3 +196,20 @@ def test_no_rule_of_ours_says_everything_and_secrets_are_read_in_one_namespace_b
             if "secrets" in rule["resources"]:
                 readers.append((role["kind"], role["metadata"]["namespace"], rule["verbs"]))
     assert readers == [("Role", CREDENTIALS_NAMESPACE, ["get"])]
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
+def test_nothing_but_the_health_port_is_open_to_the_network(installed: Objects, kind: str) -> None:
+    namespace, template = workload(installed, kind)
+    (policy,) = [
+        item
+        for item in of_kind(installed, "NetworkPolicy")
+        if item["metadata"]["namespace"] == namespace
+    ]
+    assert (
+        policy["spec"]["podSelector"]["matchLabels"].items()
+        <= template["metadata"]["labels"].items()
+    )
+    assert policy["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+    (container,) = template["spec"]["containers"]
+    assert [port["name"] for port in container["ports"]] == ["http"]
