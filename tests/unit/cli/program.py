@@ -1,16 +1,24 @@
 """The plugin as a person runs it, in a process of its own, and an API server that answers from a fleet in memory."""
 
 import asyncio
+import gc
+import io
 import json
+import logging
 import os
 import pty
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import structlog
+
+from controller.cli import main
 from tests.support.cluster import REPOSITORY
 from tests.unit.cli.fleet import Cluster
 from tests.unit.kube.wire import Answer, Asked, Responder, listing, refusal
@@ -46,21 +54,46 @@ def environment(**more: str) -> dict[str, str]:
 
 
 async def run(
-    *arguments: str | Path,
-    env: Mapping[str, str] | None = None,
-    program: tuple[str, ...] = PROGRAM,
-    given: str = "",
+    *arguments: str | Path, env: Mapping[str, str] | None = None, given: str = ""
+) -> Ended:
+    """The console entry point in a thread: a process of its own costs a second to start. given: standard input."""
+    return await asyncio.wait_for(
+        asyncio.to_thread(_run, tuple(map(str, arguments)), env or {}, given), _SECONDS
+    )
+
+
+def _run(arguments: tuple[str, ...], env: Mapping[str, str], given: str) -> Ended:
+    out, err, code, threshold = io.StringIO(), io.StringIO(), 0, gc.get_threshold()
+    with (
+        mock.patch.dict(os.environ, environment(**env), clear=True),
+        mock.patch.object(sys, "argv", ["kubectl-localmodel", *arguments]),
+        mock.patch.object(sys, "stdin", io.StringIO(given)),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        finally:  # what a program sets for itself must not stay here
+            gc.set_threshold(*threshold)
+            logging.disable(logging.NOTSET)
+            structlog.reset_defaults()
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+async def run_process(
+    program: tuple[str, ...], *arguments: str | Path, env: Mapping[str, str] | None = None
 ) -> Ended:
     process = await asyncio.create_subprocess_exec(
         *program,
         *map(str, arguments),
         env=environment(**(env or {})),
-        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(_SECONDS):
-        out, err = await process.communicate(given.encode())
+        out, err = await process.communicate()
     assert process.returncode is not None
     assert b"Traceback" not in err, err.decode()
     return Ended(process.returncode, out.decode(), err.decode())
