@@ -26,7 +26,7 @@ _OPEN_FILES = 256
 class Limits:
     """What copies may use. Bytes; max_bytes_per_second: 0 = unlimited."""
 
-    connections: int = 16
+    connections: int = 64
     bytes_in_flight: int = 128 << 20
     part_size: int = 64 << 20
     max_bytes_per_second: int = 0

@@ -42,7 +42,7 @@ class AgentSettings(Settings):
         default=60, gt=0, description="Between looks at each published copy on disk."
     )
     connections: int = Field(
-        default=16, ge=1, le=256, description="Connections to sources, over all copies."
+        default=64, ge=1, le=256, description="Connections to sources, over all copies."
     )
     parallel_copies: int = Field(
         default=4, ge=1, le=64, description="Copies that are fetched at a time."

@@ -37,7 +37,7 @@ class PullOptions:
     allow: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     credentials: Credentials = Credentials()  # noqa: RUF009 — frozen
-    connections: int = 16
+    connections: int = 64
     max_rate: int = 0
     retries: int = 5
     quiet: bool = False

@@ -11,13 +11,17 @@ from typing import Final
 
 # A thread that waits for its bytes looks at its stop flag this often.
 _SLICE_SECONDS: Final = 0.2
+# Large writes are what makes a disk fast; a thread holds one such buffer.
+BUFFER_BYTES: Final = 2 << 20
+# What a slow rate makes of it: a multiple of what direct writes are aligned to.
+_LEAST_BITE: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
     """connections: to all sources together. bytes_in_flight: received but not written. bytes_per_second: None = no limit."""
 
-    connections: int = 16
+    connections: int = 64
     bytes_in_flight: int = 128 << 20
     open_files: int = 256
     bytes_per_second: int | None = None
@@ -30,11 +34,22 @@ class Slots:
         self._capacity = capacity
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._missed = 0
 
     def resize(self, capacity: int) -> None:
         """More places are given out at once; fewer as they come back."""
-        self._capacity = capacity
-        self._give()
+        if capacity != self._capacity:
+            self._capacity = capacity
+            self._give()
+
+    @property
+    def wanted(self) -> int:
+        """Places held, waited for, and those that holders of several did not get."""
+        return self._held.total() + sum(map(len, self._waiting.values())) + self._missed
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
 
     @asynccontextmanager
     async def hold(self, owner: str) -> AsyncIterator[None]:
@@ -43,6 +58,23 @@ class Slots:
             yield
         finally:
             self._return(owner)
+
+    @asynccontextmanager
+    async def hold_several(self, owner: str, most: int) -> AsyncIterator[int]:
+        """One place as `hold`, and up to `most` together as long as nobody waits for them; yields how many."""
+        await self._take(owner)
+        count = 1
+        while count < most and not self._waiting and self._held.total() < self._capacity:
+            self._held[owner] += 1
+            count += 1
+        missed = most - count
+        self._missed += missed
+        try:
+            yield count
+        finally:
+            self._missed -= missed
+            for _ in range(count):
+                self._return(owner)
 
     async def _take(self, owner: str) -> None:
         if not self._waiting and self._held.total() < self._capacity:
@@ -85,27 +117,48 @@ class Slots:
 
 
 class Throttle:
-    """A token bucket of bytes for threads; its burst is what a second allows."""
+    """A token bucket of bytes for threads; its burst is what a second allows. moved: bytes received since the start."""
 
     def __init__(self, bytes_per_second: int | None) -> None:
         self._lock = threading.Lock()
         self._rate = bytes_per_second
-        self._balance = 0.0
         self._stamp = time.monotonic()
+        self._paid = 0.0
+        self.moved = 0
+
+    @property
+    def bite(self) -> int:
+        """Bytes that a thread should receive at a time, so that it does not keep its server waiting for long."""
+        rate = self._rate
+        if rate is None:
+            return BUFFER_BYTES
+        return min(BUFFER_BYTES, max(1, rate // 8 // _LEAST_BITE) * _LEAST_BITE)
 
     def set_rate(self, bytes_per_second: int | None) -> None:
+        """For those that wait already, too."""
         with self._lock:
+            self._earn()
             self._rate = bytes_per_second
 
     def spend(self, count: int, stop: threading.Event) -> None:
-        """After `count` bytes were received: wait until they are paid for, or `stop` is set."""
+        """After `count` bytes were received: wait until these and all before them are paid for, or `stop` is set."""
         with self._lock:
-            if self._rate is None:
-                return
-            now = time.monotonic()
-            earned = (now - self._stamp) * self._rate
-            self._balance = min(self._balance + earned, float(self._rate)) - count
-            self._stamp = now
-            wait = max(0.0, -self._balance / self._rate)
-        while wait > 0 and not stop.wait(min(wait, _SLICE_SECONDS)):
-            wait -= _SLICE_SECONDS
+            self._earn()
+            self.moved += count
+            mine = self.moved
+        while (wait := self._wait(mine)) > 0 and not stop.wait(min(wait, _SLICE_SECONDS)):
+            pass
+
+    def _wait(self, mine: int) -> float:
+        with self._lock:
+            self._earn()
+            return max(0.0, mine - self._paid) / self._rate if self._rate else 0.0
+
+    def _earn(self) -> None:
+        now = time.monotonic()
+        if self._rate is None:
+            self._paid = self.moved
+        else:
+            earned = self._paid + (now - self._stamp) * self._rate
+            self._paid = min(earned, self.moved + self._rate)
+        self._stamp = now

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,20 +11,19 @@ from typing import Any, Final, TypeVar
 from agent.manifest import Digest, RemoteFile, Strength
 from agent.origin import Origin
 from agent.policy import SourcePolicy
-from agent.transfer.budget import Budget, Slots, Throttle
-from agent.transfer.connection import Pool
+from agent.transfer.budget import Budget
 from agent.transfer.files import disk_errors
+from agent.transfer.flow import MOST_THREADS, Flow
 from agent.transfer.journal import Journal
 from agent.transfer.pages import Writing, cache_memory, past_cache
+from agent.transfer.pool import Pool
 from agent.transfer.progress import Progress
-from agent.transfer.receive import BUFFER_BYTES, Workshop
 from agent.transfer.run import Run
+from agent.transfer.workshop import Workshop
 
 T = TypeVar("T")
 
 PART_SIZE: Final = 64 << 20
-# As many as a budget may ever allow; they start when they are needed.
-_MOST_THREADS: Final = 256
 # Hashing in order keeps up with a fast disk on one core; more would take the cores from the transfers.
 _HASH_THREADS: Final = 2
 
@@ -69,13 +67,10 @@ class Engine:
         part_size: int = PART_SIZE,
         writing: Writing = Writing.AUTO,
     ) -> None:
-        self._budget = budget
         self._part_size = part_size
         self._writing = writing
-        self._slots = Slots(_places(budget))
-        self._throttle = Throttle(budget.bytes_per_second)
-        self._pool = Pool(policy)
-        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="transfer")
+        self._flow = Flow(budget, Pool(policy))
+        self._threads: ThreadPoolExecutor | None = None
         self._hashing = ThreadPoolExecutor(_HASH_THREADS, thread_name_prefix="hashing")
         self._runs: dict[int, Run] = {}
 
@@ -88,23 +83,26 @@ class Engine:
         root, journal = await self._in_thread(lambda: self._open(job))
         size = sum(file.size or 0 for file in job.files)
         direct = past_cache(self._writing, size, memory=cache_memory())
-        shop = Workshop(root, self._pool, self._throttle, journal, progress, direct)
+        shop = Workshop(root, self._flow.pool, self._flow.throttle, journal, progress, direct)
         run = Run(
             files=job.files,
             origins=job.origins,
             key=job.key,
             shop=shop,
-            slots=self._slots,
-            lanes=lambda: _places(self._budget),
-            threads=self._threads,
+            flow=self._flow,
+            threads=self._transfer_threads(),
             hashing=self._hashing,
             part_size=self._part_size,
         )
         self._runs[id(run)] = run
+        self._flow.copies = len(self._runs)
         try:
             finished = await run.run()
         finally:
             del self._runs[id(run)]
+            self._flow.copies = len(self._runs)
+            if not self._runs:
+                self._rest()
         return tuple(
             FetchedFile(
                 path=work.file.path,
@@ -118,24 +116,32 @@ class Engine:
 
     def set_budget(self, budget: Budget) -> None:
         """Takes effect at once for the rate, and for connections with each next part."""
-        self._budget = budget
-        self._slots.resize(_places(budget))
-        self._throttle.set_rate(budget.bytes_per_second)
+        self._flow.set_budget(budget)
 
     def describe(self) -> dict[str, Any]:
         """For people: the budget, and what each fetch is at."""
         return {
-            "connections": {"used": len(self._pool), "limit": _places(self._budget)},
-            "bytes_per_second": self._budget.bytes_per_second,
-            "threads": threading.active_count(),
+            **self._flow.describe(),
             "fetches": [run.describe() for run in self._runs.values()],
         }
 
     async def close(self) -> None:
         """After all fetches have ended."""
-        self._pool.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._rest()
+        self._flow.pool.close()
         self._hashing.shutdown(wait=False, cancel_futures=True)
+
+    def _transfer_threads(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="transfer")
+        return self._threads
+
+    def _rest(self) -> None:
+        """Threads and their buffers are not kept for a next copy that may be days away, nor is the pace of the last."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
+        self._flow.rest()
 
     @staticmethod
     def _open(job: FetchJob) -> tuple[int, Journal]:
@@ -150,9 +156,3 @@ class Engine:
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._hashing, function)
-
-
-def _places(budget: Budget) -> int:
-    """Connections at a time: each holds one buffer and one open file."""
-    by_memory = budget.bytes_in_flight // BUFFER_BYTES
-    return max(1, min(budget.connections, by_memory, budget.open_files, _MOST_THREADS))

@@ -66,6 +66,46 @@ def opened(root: int, path: str) -> Iterator[int]:
         os.close(file)
 
 
+class Folders:
+    """Makes small files below the open folder `root`, as `opened` does; the last file's folder stays open for the next."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._path: str | None = None
+        self._fd = -1
+
+    def write(self, path: str, content: memoryview) -> None:
+        """The file with this content and nothing else. Raises OSError."""
+        folder, _, name = path.rpartition("/")
+        if folder != self._path:
+            self._go(folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            file = os.open(name, flags, 0o664, dir_fd=self._fd)
+        except FileExistsError:
+            file = _open_file(self._fd, name)
+            os.ftruncate(file, 0)
+        try:
+            while content:
+                content = content[os.write(file, content) :]
+        finally:
+            os.close(file)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd, self._path = -1, None
+
+    def _go(self, folder: str) -> None:
+        self.close()
+        self._fd = os.dup(self._root)
+        for name in folder.split("/") if folder else ():
+            deeper = _enter(self._fd, name)
+            os.close(self._fd)
+            self._fd = deeper
+        self._path = folder
+
+
 def _enter(at: int, name: str) -> int:
     try:
         return os.open(name, _FOLDER, dir_fd=at)
@@ -112,6 +152,12 @@ def reserve(fd: int, size: int) -> None:
             # What was allocated before the disk was full is given back.
             os.ftruncate(fd, 0)
             raise OSError(code, os.strerror(code))
+
+
+def trim(fd: int, size: int) -> None:
+    """Cut off what an earlier, longer version of a file left. Raises OSError."""
+    if os.fstat(fd).st_size > size:
+        os.ftruncate(fd, size)
 
 
 def start_writeback(fd: int, start: int, size: int) -> None:

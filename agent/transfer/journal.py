@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -73,11 +74,18 @@ class Journal:
 
     def add(self, file: str, claim: Claim, *, stated: Digest | None = None) -> None:
         """The range's bytes have been written. stated: a digest of the whole file that came with them."""
+        self.add_all([(file, claim, stated)])
+
+    def add_all(self, claims: Iterable[tuple[str, Claim, Digest | None]]) -> None:
+        """The same for many files, in one write."""
         with self._lock:
-            self._claims.setdefault(file, {})[claim.range] = claim
-            if stated is not None:
-                self._stated[file] = stated
-            self._append(_record(file, claim, stated))
+            lines = []
+            for file, claim, stated in claims:
+                self._claims.setdefault(file, {})[claim.range] = claim
+                if stated is not None:
+                    self._stated[file] = stated
+                lines.append(_line(_record(file, claim, stated)))
+            _write(self._fd, b"".join(lines))
 
     def drop(self, file: str) -> None:
         """Nothing of this file is worth keeping."""
@@ -137,8 +145,13 @@ class Journal:
         return os.fstat(self._fd).st_size
 
     def _append(self, record: dict[str, Any]) -> None:
-        # One write per line: a crash can tear only the last one.
-        os.write(self._fd, _line(record))
+        _write(self._fd, _line(record))
+
+
+def _write(fd: int, lines: bytes) -> None:
+    """All of it: a full disk may take a part of what it is given. A crash leaves whole lines and at most one torn one."""
+    while lines:
+        lines = lines[os.write(fd, lines) :]
 
 
 def _record(file: str, claim: Claim, stated: Digest | None) -> dict[str, Any]:

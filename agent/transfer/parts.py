@@ -6,9 +6,9 @@ from typing import Final
 
 # Files up to this size share a unit of work: below it the round trip costs more than the bytes.
 SMALL_FILE: Final = 1 << 20
-# A batch is small enough to be lost. Each connection gets several, so that all end at about the same time.
-_BATCH_FILES: Final = 64
-_BATCHES_PER_LANE: Final = 4
+# A batch is small enough to be lost, and large enough for as many connections as a budget allows. The first ones tell how
+# many are worth while.
+_BATCH_FILES: Final = (16, 64, 256)
 _BATCH_BYTES: Final = 8 << 20
 
 
@@ -45,16 +45,10 @@ def split(size: int, *, part_size: int, done: Iterable[Range] = ()) -> list[Rang
     return parts
 
 
-def covered(size: int, done: Iterable[Range]) -> bool:
-    """Whether ranges that do not overlap make up the whole file."""
-    return sum(have.size for have in done) == size
+def batches(sizes: Sequence[int | None], *, part_size: int) -> tuple[list[int], list[list[int]]]:
+    """Indices of large files in the order in which they are fetched, and of small ones in batches.
 
-
-def batches(sizes: Sequence[int | None], *, part_size: int, lanes: int) -> list[list[int]]:
-    """Indices of files in the order in which they are fetched, grouped into units of work for `lanes` connections.
-
-    The largest come first, so that no straggler is alone at the end, and each alone; files of unknown size count as
-    the largest. Small files follow in batches.
+    The largest come first, so that no straggler is alone at the end; files of unknown size count as the largest.
     """
     small_limit = min(SMALL_FILE, part_size)
     large: list[tuple[int, int]] = []
@@ -64,16 +58,13 @@ def batches(sizes: Sequence[int | None], *, part_size: int, lanes: int) -> list[
             small.append((size, index))
         else:
             large.append((-(size if size is not None else 1 << 62), index))
-    units = [[index] for _, index in sorted(large)]
-    most = min(_BATCH_FILES, -(-len(small) // (lanes * _BATCHES_PER_LANE)))
-    batch: list[int] = []
+    groups: list[list[int]] = []
     filled = 0
-    for size, index in sorted(small, key=lambda item: item[1]):
-        if batch and (len(batch) == most or filled + size > _BATCH_BYTES):
-            units.append(batch)
-            batch, filled = [], 0
-        batch.append(index)
+    for size, index in small:
+        most = _BATCH_FILES[min(len(groups), len(_BATCH_FILES)) - 1]
+        if not groups or len(groups[-1]) == most or filled + size > _BATCH_BYTES:
+            groups.append([])
+            filled = 0
+        groups[-1].append(index)
         filled += size
-    if batch:
-        units.append(batch)
-    return units
+    return [index for _, index in sorted(large)], groups

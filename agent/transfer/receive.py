@@ -2,22 +2,17 @@
 
 import http.client
 import mmap
-import os
 import threading
-import time
-from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from typing import Final
 
-from agent.errors import Retryable, SourceChanged, Stalled
+from agent.errors import Retryable, SourceChanged
 from agent.manifest import Algorithm
-from agent.origin import LocalPath, SignedRequest
+from agent.origin import LocalPath
 from agent.transfer import answers
-from agent.transfer.budget import Throttle
-from agent.transfer.connection import Answer, Pool, request, unreachable
+from agent.transfer.ask import ask, learn
+from agent.transfer.budget import BUFFER_BYTES
+from agent.transfer.connection import unreachable
 from agent.transfer.files import (
     clone,
     disk_errors,
@@ -25,66 +20,20 @@ from agent.transfer.files import (
     opened,
     reserve,
     start_writeback,
+    trim,
     unchanged,
 )
-from agent.transfer.journal import Claim, Journal
+from agent.transfer.journal import Claim
 from agent.transfer.pages import Writer
 from agent.transfer.parts import SMALL_FILE
-from agent.transfer.progress import Progress
-from agent.transfer.work import PartWork, Place, Route, Unit
+from agent.transfer.pool import Answer
+from agent.transfer.work import PartWork, Unit
+from agent.transfer.workshop import Workshop
 from shared.domain.reasons import Reason
 
-# Large writes are what makes a disk fast; a thread holds one such buffer.
-BUFFER_BYTES: Final = 2 << 20
 # A range is claimed in steps of this, so that a crash loses little of the parts in flight.
 CLAIM_BYTES: Final = 8 << 20
-_MAX_REDIRECTS: Final = 5
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
 _local = threading.local()
-
-
-class Stopped(Exception):
-    """The fetch is over; the thread writes nothing more."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Workshop:
-    """What the threads of one fetch share. root: open folder in which the files appear. direct: past the page cache."""
-
-    root: int
-    pool: Pool
-    throttle: Throttle
-    journal: Journal
-    progress: Progress
-    direct: bool = False
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def check(self) -> None:
-        if self.stop.is_set():
-            raise Stopped
-
-    def close_after(self, threads: Sequence[Future[Any]]) -> None:
-        """Close folder and journal once these threads are done: a descriptor that is closed earlier may become another file's."""
-        left = len(threads)
-        lock = threading.Lock()
-
-        def count(_: Future[Any]) -> None:
-            nonlocal left
-            with lock:
-                left -= 1
-                last = left == 0
-            if last:
-                self._close()
-
-        if not threads:
-            self._close()
-        for thread in threads:
-            thread.add_done_callback(count)
-
-    def _close(self) -> None:
-        os.close(self.root)
-        self.journal.close()
 
 
 def receive(unit: Unit, shop: Workshop) -> None:
@@ -102,6 +51,8 @@ def receive(unit: Unit, shop: Workshop) -> None:
             if not part.of.reserved and part.of.size is not None and part.of.size > SMALL_FILE:
                 reserve(fd, part.of.size)
                 part.of.reserved = True
+            elif part.of.size is not None:
+                trim(fd, part.of.size)
             writer = Writer(fd, direct=shop.direct and _may_be_direct(part))
             if isinstance(part.route, LocalPath):
                 _copy(part, part.route.path, fd, writer, shop)
@@ -112,6 +63,8 @@ def receive(unit: Unit, shop: Workshop) -> None:
                 _download(part, fd, writer, shop)
             if part.at > part.claimed or part.of.size in (0, None):
                 _claim(part, fd, shop)
+            if part.end is None:
+                trim(fd, part.at)
             part.finish()
 
 
@@ -133,7 +86,8 @@ def _claim(part: PartWork, fd: int, shop: Workshop) -> None:
 
 
 def _download(part: PartWork, fd: int, writer: Writer, shop: Workshop) -> None:
-    with _ask(part, shop) as answer:
+    part.keep_whole()
+    with ask(part, shop) as answer:
         file = part.of.file
         answers.check_encoding(answer.headers, what=file.path)
         if answer.status == 206:
@@ -145,24 +99,14 @@ def _download(part: PartWork, fd: int, writer: Writer, shop: Workshop) -> None:
             if part.at > part.start:
                 shop.progress.found(-part.rewind())
             if part.is_whole_file:
-                _learn(part, answer)
+                learn(part, answer)
         _receive_body(part, answer, fd, writer, shop)
 
 
-def _learn(part: PartWork, answer: Answer) -> None:
-    """The digests that this answer states about the whole file, when nobody stated any before."""
-    route = _route(part)
-    if part.of.stated is None and route.signed.states and answer.url == route.signed.url:
-        part.of.learn(route.signed.states(answer.headers))
-        part.rewind()
-
-
 def _receive_body(part: PartWork, answer: Answer, fd: int, writer: Writer, shop: Workshop) -> None:
-    buffer = _buffer()
-    while part.end is None or part.at < part.end:
-        # Up to the next multiple of the buffer, after a cut in the middle: what follows is aligned for direct writes.
-        room = len(buffer) - part.at % len(buffer)
-        room = room if part.end is None else min(room, part.end - part.at)
+    buffer, asked = _buffer(), part.end
+    part.divisible = answer.status == 206
+    while room := part.take(shop.throttle.bite):
         try:
             count = answer.read_into(buffer[:room])
         except (http.client.HTTPException, OSError) as exc:
@@ -183,75 +127,15 @@ def _receive_body(part: PartWork, answer: Answer, fd: int, writer: Writer, shop:
             _claim(part, fd, shop)
         shop.progress.received(count)
         shop.throttle.spend(count, shop.stop)
+    if part.end != asked:
+        # Somebody else brings the rest; the connection is given up.
+        return
     if answer.missing:
         # More than was asked for: a range is never longer, so this was the whole of a longer file.
         raise SourceChanged(f"{part.of.file.path} is longer than when it was listed")
     # Reads the end of a chunked body, so that the connection can be used again.
     if not answer.ended:
         answer.read_into(buffer[:1])
-
-
-def _ask(part: PartWork, shop: Workshop) -> Answer:
-    """The answer that carries the bytes, redirects followed; the route remembers where they led."""
-    for _ in range(_MAX_REDIRECTS + 1):
-        route = _route(part)
-        place = route.place
-        headers = {"Accept-Encoding": "identity", "User-Agent": "localmodel-agent", **place.headers}
-        whole = part.is_whole_file and part.at == part.start
-        if part.end is not None and not (whole and (route.signed.states or not part.of.ranges)):
-            headers["Range"] = f"bytes={part.at}-{part.end - 1}"
-        elif part.at > part.start:
-            shop.progress.found(-part.rewind())
-        answer = request(shop.pool, place.url, headers, route.signed.tls, owner=shop)
-        try:
-            _check_expected(route, place, answer, part)
-            if answer.status in _REDIRECTS:
-                _follow(route, place, answer, part)
-            elif answer.status in (200, 206):
-                _check_confirmed(route, part)
-                return answer
-            else:
-                raise answers.failure(answer.status, answer.headers, what=part.of.file.path)
-        except BaseException:
-            answer.close()
-            raise
-        answer.close()
-    raise Stalled(Reason.SOURCE_ERROR, f"{part.of.file.path}: too many redirects")
-
-
-def _follow(route: Route, place: Place, answer: Answer, part: PartWork) -> None:
-    target = urljoin(place.url, answer.headers.get("location", ""))
-    old, new = urlsplit(place.url), urlsplit(target)
-    if new.scheme not in {"http", "https"} or not new.hostname:
-        raise Stalled(
-            Reason.SOURCE_ERROR,
-            f"{part.of.file.path}: redirected to something that is no web address",
-        )
-    headers = place.headers
-    if (old.scheme, old.netloc) != (new.scheme, new.netloc):
-        secret = route.signed.secret_headers
-        headers = {name: value for name, value in headers.items() if name.lower() not in secret}
-    route.place = Place(target, headers)
-
-
-def _check_expected(route: Route, place: Place, answer: Answer, part: PartWork) -> None:
-    for name, value in route.signed.expect.items():
-        found = answer.headers.get(name)
-        # After a redirect the same header may mean something else.
-        elsewhere = route.seen.get(name, place.url) != place.url
-        if found is None or elsewhere or answer.status >= 400:
-            continue
-        if found != value:
-            raise SourceChanged(f"{part.of.file.path} changed: another {name}")
-        route.seen[name] = place.url
-
-
-def _check_confirmed(route: Route, part: PartWork) -> None:
-    missing = route.signed.expect.keys() - route.seen
-    if missing:
-        raise SourceChanged(
-            f"{part.of.file.path}: the source no longer sends {', '.join(sorted(missing))}"
-        )
 
 
 def _copy(part: PartWork, source: Path, fd: int, writer: Writer, shop: Workshop) -> None:
@@ -283,17 +167,6 @@ def _copy(part: PartWork, source: Path, fd: int, writer: Writer, shop: Workshop)
             shop.progress.found(count)
             shop.throttle.spend(count, shop.stop)
     unchanged(before, source, what=what)
-
-
-def new_route(signed: SignedRequest) -> Route:
-    return Route(signed, time.monotonic(), Place(signed.url, dict(signed.headers)))
-
-
-def _route(part: PartWork) -> Route:
-    route = part.route
-    if not isinstance(route, Route):
-        raise TypeError(f"{part.of.file.path} was not signed")
-    return route
 
 
 def _buffer() -> memoryview:

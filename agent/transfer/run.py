@@ -1,41 +1,40 @@
 """One fetch from its first range to its last digest."""
 
 import asyncio
-import random
-from collections import deque
+import contextlib
+import logging
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-import structlog
-
-from agent.errors import FetchError, Retryable, SourceChanged, Stalled
+from agent.errors import FetchError, Retryable, Stalled
 from agent.manifest import Digest, RemoteFile
-from agent.origin import LocalPath, Origin
+from agent.origin import Origin
 from agent.transfer import verify
-from agent.transfer.answers import RangesIgnored, Refused
-from agent.transfer.budget import Slots
-from agent.transfer.checksums import HashingCancelled
+from agent.transfer.attempts import Attempts, most_telling
+from agent.transfer.crowd import Crowd
+from agent.transfer.flow import Flow
+from agent.transfer.pace import TICK_SECONDS
 from agent.transfer.parts import Range, batches, split
-from agent.transfer.receive import Stopped, Workshop, new_route, receive
-from agent.transfer.work import FileWork, PartWork, Route, Unit
-from shared.domain.backoff import delay
+from agent.transfer.receive import receive
+from agent.transfer.routes import Routes
+from agent.transfer.work import FileWork, PartWork, Unit
+from agent.transfer.workshop import Workshop
 from shared.domain.reasons import Reason
 
 T = TypeVar("T")
 
-# Failures in a row without a byte in between; then the caller shows the failure and a next retry time.
-_TRIES: Final = 5
-_BACKOFF_SECONDS: Final = (0.2, 5.0)
-# A source that asks for a longer wait is waited for by the caller, who lets others use the connections meanwhile.
-_LONGEST_WAIT_SECONDS: Final = 30.0
-# Signing asks nobody, or a token service once in a while.
-_SIGN_SECONDS: Final = 60.0
+# Threads that bring small files: while one waits for the event loop, the other has the interpreter.
+_CROWDS: Final = 2
+# A part that takes less is not worth another connection, which has to be opened and come up to speed.
+_WORTH_SECONDS: Final = 1.0
 # What cancelling waits for at most. A thread that still looks up a name by then sees the stop flag before it writes.
 _STOP_SECONDS: Final = 2.0
 
-log = structlog.get_logger(__name__)
+# Not structlog, whose import would take a tenth of the time in which `pull` begins; a node routes both the same way.
+log = logging.getLogger(__name__)
 
 
 class Run:
@@ -48,22 +47,25 @@ class Run:
         origins: Sequence[Origin],
         key: str,
         shop: Workshop,
-        slots: Slots,
-        lanes: Callable[[], int],
+        flow: Flow,
         threads: Executor,
         hashing: Executor,
         part_size: int,
     ) -> None:
         self._works = [FileWork(file) for file in files]
-        self._origins = origins
         self._key = key
         self._shop = shop
-        self._slots = slots
-        self._lanes = lanes
+        self._flow = flow
+        self._routes = Routes(origins)
+        self._attempts = Attempts(key, routes=self._routes, flow=flow, receive=self._receive)
         self._threads = threads
         self._hashing = hashing
         self._part_size = part_size
         self._units: deque[Unit] = deque()
+        self._crowds: deque[Unit] = deque()
+        self._running: set[Unit] = set()
+        self._active = 0
+        self._over = asyncio.Event()
         self._digests: dict[FileWork, tuple[Digest, ...]] = {}
         self._cursors: dict[FileWork, asyncio.Lock] = {}
         self._busy: set[Future[Any]] = set()
@@ -74,10 +76,13 @@ class Run:
             await self._submit(self._hashing, self._recover)
             self._plan()
             async with asyncio.TaskGroup() as group:
-                for number in range(min(len(self._units), self._lanes())):
-                    group.create_task(self._lane(group), name=f"fetch-{self._key}-{number}")
+                if self._works:
+                    group.create_task(self._watch(group), name=f"pace-{self._key}")
+                for _ in range(min(len(self._crowds), _CROWDS)):
+                    group.create_task(self._crowd_lane(group), name=f"crowd-{self._key}")
+                self._start_lanes(group)
         except BaseExceptionGroup as found:
-            raise _most_telling(found) from found
+            raise most_telling(found) from found
         finally:
             await self._stop()
         return [(work, self._digests[work]) for work in self._works]
@@ -97,14 +102,12 @@ class Run:
             self._shop.progress.found(verify.recover(work, self._shop))
 
     def _plan(self) -> None:
-        sizes = [work.size for work in self._works]
-        for indices in batches(sizes, part_size=self._part_size, lanes=self._lanes()):
-            if len(indices) == 1:
-                self._units.extend(Unit([part]) for part in self._parts(self._works[indices[0]]))
-            else:
-                self._units.append(
-                    Unit([part for index in indices for part in self._parts(self._works[index])])
-                )
+        large, small = batches([work.size for work in self._works], part_size=self._part_size)
+        for index in large:
+            self._units.extend(Unit([part]) for part in self._parts(self._works[index]))
+        for group in small:
+            unit = Unit([part for index in group for part in self._parts(self._works[index])])
+            self._crowds.append(unit)
 
     def _parts(self, work: FileWork) -> list[PartWork]:
         """What is missing of a file; a finished part stands for one of which nothing is."""
@@ -118,94 +121,107 @@ class Run:
         work.pending = len(parts)
         return parts
 
+    def _start_lanes(self, group: asyncio.TaskGroup) -> None:
+        for _ in range(min(len(self._units), self._flow.most - self._active)):
+            self._active += 1
+            group.create_task(self._lane(group), name=f"fetch-{self._key}-{self._active}")
+
     async def _lane(self, group: asyncio.TaskGroup) -> None:
         while self._units:
-            unit = self._units.popleft()
-            unit.parts = [part for part in unit.parts if not part.void]
-            if not unit.parts:
-                continue
-            files = unit.files
-            for work in files:
-                work.in_flight += 1
-            await self._fetch(unit)
-            for work in files:
-                work.in_flight -= 1
-                work.pending -= sum(
-                    part.finished and not part.void for part in unit.parts if part.of is work
-                )
-                await self._settle(work, group)
+            unit = self._begin(self._units.popleft())
+            if unit.parts:
+                await self._attempts.fetch(unit)
+                await self._end(unit, group)
+        self._active -= 1
 
-    async def _fetch(self, unit: Unit) -> None:
-        """Until all parts of the unit are there, or void. Raises what repeating does not mend."""
-        failures = 0
-        refused: set[FileWork] = set()
-        while True:
-            before = unit.moved
+    async def _receive(self, unit: Unit) -> None:
+        unit.began = unit.began or (monotonic(), unit.moved)
+        await self._submit(self._threads, lambda: receive(unit, self._shop))
+
+    async def _crowd_lane(self, group: asyncio.TaskGroup) -> None:
+        """Small files, many at a time; what does not take the plain course there goes on in lanes."""
+        while self._crowds:
+            unit = self._begin(self._crowds.popleft())
             try:
-                await self._sign(unit)
-                async with self._slots.hold(self._key):
-                    await self._submit(self._threads, lambda: receive(unit, self._shop))
-                return
-            except RangesIgnored:
-                unit.current.ranges, unit.current.restart = False, True
-                if all(part.finished or part.void for part in unit.parts):
-                    return
-            except Refused as exc:
-                work = unit.current
-                work.route = None
-                if work in refused and not self._next_origin(work):
-                    raise exc.final from exc
-                refused.add(work)
-            except SourceChanged:
-                raise
-            except Retryable as exc:
-                failures = 1 if unit.moved > before else failures + 1
-                wait = exc.after if exc.after is not None else _pause(failures)
-                if failures >= _TRIES or wait > _LONGEST_WAIT_SECONDS:
-                    raise
-                unit.current.route = None
-                self._next_origin(unit.current)
-                log.debug("range is tried again", key=self._key, why=exc.message, seconds=wait)
-                await asyncio.sleep(wait)
-            except Stalled as exc:
-                if exc.reason is Reason.INSUFFICIENT_STORAGE or not self._next_origin(unit.current):
-                    raise
+                await asyncio.sleep(self._attempts.pause)
+                await self._routes.sign(unit)
+                async with self._flow.slots.hold_several(self._key, self._share(unit)) as width:
+                    crowd = Crowd(
+                        unit,
+                        self._shop,
+                        width=width,
+                        openers=self._threads,
+                        welcome=lambda: self._attempts.pause == 0,
+                    )
+                    await self._submit(self._threads, crowd.run)
+                self._flow.tick()
+            except FetchError as exc:
+                log.debug(
+                    "small files go on one by one", extra={"key": self._key, "why": exc.message}
+                )
+                if isinstance(exc, Retryable) and exc.reason is Reason.SOURCE_THROTTLED:
+                    self._attempts.slow_down(exc)
+            rest = [part for part in unit.parts if not part.finished]
+            await self._end(unit, group)
+            each = -(-len(rest) // self._flow.most)
+            self._units.extend(
+                Unit(rest[start : start + each], refused=unit.refused)
+                for start in range(0, len(rest), each or 1)
+            )
+            self._start_lanes(group)
 
-    async def _sign(self, unit: Unit) -> None:
-        for part in unit.parts:
-            if not part.finished and part.of.size != 0:
-                part.route = part.of.route = await self._route(part.of)
+    def _share(self, unit: Unit) -> int:
+        """Connections for a crowd; large files, for which round trips do not count, have the other half."""
+        width = self._flow.slots.capacity
+        return min(len(unit.parts), max(1, width // 2) if self._units else width)
 
-    async def _route(self, work: FileWork) -> Route | LocalPath:
-        """The one there is, or a new one when it is about to expire or was refused."""
-        route = work.route
-        if isinstance(route, LocalPath):
-            return route
-        if isinstance(route, Route) and not route.expires(now=monotonic()):
-            return route
-        try:
-            async with asyncio.timeout(_SIGN_SECONDS):
-                signed = await self._origins[work.origin].sign(work.file)
-        except TimeoutError as exc:
-            raise Retryable(
-                Reason.SOURCE_UNREACHABLE,
-                f"{work.file.path}: no signed request within {_SIGN_SECONDS:.0f} s",
-            ) from exc
-        return signed if isinstance(signed, LocalPath) else new_route(signed)
+    async def _watch(self, group: asyncio.TaskGroup) -> None:
+        while not self._over.is_set():
+            self._flow.tick()
+            self._relieve(group)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), TICK_SECONDS)
 
-    def _next_origin(self, work: FileWork) -> bool:
-        """Go on to the next place that serves the file; False when there is no other."""
-        if len(self._origins) < 2:
-            return False
-        work.origin = (work.origin + 1) % len(self._origins)
-        work.route = None
-        return work.origin != 0
+    def _relieve(self, group: asyncio.TaskGroup) -> None:
+        """Whoever has the most left to do gives half of it to a connection that has nothing to do.
+
+        One part more than there are connections waits, which shows that more of them may be worth while.
+        """
+        idle = self._flow.slots.capacity + 1 - self._flow.slots.wanted
+        if self._units or self._crowds:
+            idle = 0
+        for _ in range(idle):
+            slowest = max(self._running, key=Unit.seconds_left, default=None)
+            if slowest is None or slowest.seconds_left() < _WORTH_SECONDS:
+                break
+            rest = slowest.parts[0].cut()
+            if rest is None:
+                break
+            rest.of.pending += 1
+            self._units.append(Unit([rest]))
+        self._start_lanes(group)
+
+    def _begin(self, unit: Unit) -> Unit:
+        unit.parts = [part for part in unit.parts if not part.void]
+        for work in unit.files:
+            work.in_flight += 1
+        if unit.parts:
+            self._running.add(unit)
+        return unit
+
+    async def _end(self, unit: Unit, group: asyncio.TaskGroup) -> None:
+        self._running.discard(unit)
+        finished = Counter(part.of for part in unit.parts if part.finished and not part.void)
+        for work in unit.files:
+            work.in_flight -= 1
+            work.pending -= finished[work]
+            await self._settle(work, group)
 
     async def _settle(self, work: FileWork, group: asyncio.TaskGroup) -> None:
         if work.restart and work.in_flight == 0:
-            self._again(work, sorted(work.done))
+            self._again(work, sorted(work.done), group)
         elif work.pending == 0 and work.in_flight == 0 and work not in self._digests:
-            await self._complete(work)
+            await self._complete(work, group)
         elif work.sequential and work.pending:
             lock = self._cursors.setdefault(work, asyncio.Lock())
             if not lock.locked():
@@ -215,7 +231,7 @@ class Run:
         async with lock:
             await self._submit(self._hashing, lambda: verify.advance(work, self._shop))
 
-    async def _complete(self, work: FileWork) -> None:
+    async def _complete(self, work: FileWork, group: asyncio.TaskGroup) -> None:
         """All bytes are there: are they the right ones? A first mismatch fetches the bad ranges again."""
         async with self._cursors.setdefault(work, asyncio.Lock()):
             if work.sequential and work.hashed < (work.size or 0):
@@ -225,15 +241,15 @@ class Run:
             if found is not None:
                 self._digests[work] = found
                 self._shop.progress.file_done()
+                if len(self._digests) == len(self._works):
+                    self._over.set()
                 self._cursors.pop(work, None)
                 return
             bad = await self._submit(self._hashing, lambda: verify.bad_ranges(work, self._shop))
         work.mismatches += 1
         log.warning(
             "content is not what the source states",
-            key=self._key,
-            file=work.file.path,
-            ranges=len(bad),
+            extra={"key": self._key, "file": work.file.path, "ranges": len(bad)},
         )
         if work.mismatches > 1:
             self._shop.journal.drop(work.id)
@@ -242,9 +258,9 @@ class Run:
                 Reason.CHECKSUM_MISMATCH,
                 f"{work.file.path}: its {stated} is not what the source states, twice in a row",
             )
-        self._again(work, bad)
+        self._again(work, bad, group)
 
-    def _again(self, work: FileWork, bad: list[Range]) -> None:
+    def _again(self, work: FileWork, bad: list[Range], group: asyncio.TaskGroup) -> None:
         """Fetch these ranges of a file anew, keep the others."""
         kept = {part: crcs for part, crcs in work.done.items() if part not in set(bad)}
         lost = work.reset() - sum(part.size for part in kept)
@@ -254,6 +270,7 @@ class Run:
         for claim in verify.claims(work):
             self._shop.journal.add(work.id, claim, stated=work.learned)
         self._units.extend(Unit([part]) for part in self._parts(work))
+        self._start_lanes(group)
 
     async def _submit(self, executor: Executor, function: Callable[[], T]) -> T:
         future = executor.submit(function)
@@ -279,26 +296,3 @@ async def _uncancelled(pause: Any) -> None:
             await asyncio.shield(task)
         except asyncio.CancelledError:
             continue
-
-
-def _pause(failures: int) -> float:
-    base, cap = _BACKOFF_SECONDS
-    return delay(failures, base=base, cap=cap, jitter=random.random())  # noqa: S311  # spread, not secrecy
-
-
-def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Of what several lanes raised: what needs a person, then what changed, then what may pass by itself."""
-    leaves: list[BaseException] = []
-    pending: list[BaseException] = [group]
-    while pending:
-        found = pending.pop()
-        if isinstance(found, BaseExceptionGroup):
-            pending.extend(found.exceptions)
-        else:
-            leaves.append(found)
-    order = (Stalled, SourceChanged, FetchError, Stopped, HashingCancelled)
-
-    def rank(found: BaseException) -> int:
-        return next((i for i, kind in enumerate(order) if isinstance(found, kind)), -1)
-
-    return min(leaves, key=rank)

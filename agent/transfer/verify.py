@@ -16,8 +16,8 @@ from agent.transfer.files import disk_errors, opened
 from agent.transfer.journal import Claim
 from agent.transfer.pages import forget
 from agent.transfer.parts import Range
-from agent.transfer.receive import Workshop
 from agent.transfer.work import FileWork
+from agent.transfer.workshop import Workshop
 
 Cancelled = Callable[[], bool]
 

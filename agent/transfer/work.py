@@ -1,7 +1,11 @@
 """What one fetch knows of each file and each range while it runs. Shared by the event loop and the threads."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
+from time import monotonic
+from typing import Final
 
 from agent.manifest import Algorithm, Digest, RemoteFile, Strength
 from agent.origin import LocalPath, SignedRequest
@@ -11,6 +15,12 @@ from agent.transfer.parts import Range
 
 # Of several stated digests. MD5 finds accidents no better than a CRC, but needs all bytes in order: 1.5 CPU s/GB.
 _PREFERRED = [*(a for a in Algorithm if a is not Algorithm.MD5), Algorithm.MD5]
+
+# Cuts are where direct writes may begin, and what is cut off is worth a connection of its own.
+_CUT: Final = 2 << 20
+_LEAST_CUT: Final = 4 << 20
+# A connection has come up to speed by then.
+_JUDGE_SECONDS: Final = 0.5
 
 
 def _preferred(digests: Sequence[Digest]) -> Digest | None:
@@ -110,8 +120,8 @@ class PartWork:
     """One range of a file; `end` is None for a file of unknown size.
 
     route: the file's when the thread set out; another lane may discard the file's own meanwhile. at: bytes before it are
-    on disk. claimed: bytes before it are in the journal too, and their CRCs in the file's `done`;
-    `crcs` run from there.
+    on disk. taken: bytes before it are on disk or this thread brings them next. claimed: bytes before it are in the
+    journal too, and their CRCs in the file's `done`; `crcs` run from there. divisible: its server keeps to ranges.
     """
 
     of: FileWork
@@ -124,6 +134,9 @@ class PartWork:
     route: Route | LocalPath | None = None
     finished: bool = False
     generation: int = 0
+    divisible: bool = False
+    taken: int = 0
+    lock: Lock = field(default_factory=Lock, repr=False)
 
     def __post_init__(self) -> None:
         self.generation = self.of.generation
@@ -144,7 +157,7 @@ class PartWork:
         if lost:
             for span in [span for span in list(self.of.done) if self._holds(span)]:
                 del self.of.done[span]
-        self.at = self.claimed = self.start
+        self.at = self.taken = self.claimed = self.start
         self.crcs = {algorithm: Crc(algorithm) for algorithm in self.of.crcs}
         sequential = self.of.sequential
         # A file in one part is hashed as it arrives; in several, by a cursor over what is there in order.
@@ -152,6 +165,35 @@ class PartWork:
             new_hasher(sequential, self.of.size or 0) if sequential and self.is_whole_file else None
         )
         return lost
+
+    def take(self, most: int) -> int:
+        """How many bytes to receive next: up to `most`, to a multiple of it; 0 at the part's end."""
+        with self.lock:
+            # A multiple, also after a cut in the middle: what follows is aligned for direct writes.
+            room = most - self.at % most
+            if self.end is not None:
+                room = min(room, self.end - self.at)
+            self.taken = self.at + room
+            return room
+
+    def keep_whole(self) -> None:
+        """No cuts until `divisible` is set: its end is about to be asked for."""
+        with self.lock:
+            self.divisible = False
+
+    def cut(self) -> "PartWork | None":
+        """The latter half of what nobody has taken yet, as a part of its own, or None where that is not worth while."""
+        with self.lock:
+            if self.end is None or not self.divisible or self.finished or self.void:
+                return None
+            middle = -(-(self.taken + self.end) // 2 // _CUT) * _CUT
+            if self.end - middle < _LEAST_CUT:
+                return None
+            rest = PartWork(self.of, middle, self.end, divisible=True)
+            self.end = middle
+            # Hashed in order from now on, over what is on disk.
+            self.whole = None
+            return rest
 
     def claim(self) -> Range:
         """What was received since the last claim, now among the file's done ranges."""
@@ -190,9 +232,15 @@ class PartWork:
 
 @dataclass(slots=True, eq=False)
 class Unit:
-    """What one thread does at a time: a part of a large file, or a batch of small ones."""
+    """What one thread does at a time: a part of a large file, or a batch of small ones.
+
+    refused: files whose signature was refused once. began: when the first thread set out, and how many bytes it had; a
+    monotonic clock's.
+    """
 
     parts: list[PartWork]
+    refused: set[FileWork] = field(default_factory=set)
+    began: tuple[float, int] | None = None
 
     @property
     def files(self) -> list[FileWork]:
@@ -207,3 +255,13 @@ class Unit:
     def moved(self) -> int:
         """Grows whenever the unit gets on."""
         return sum(part.at - part.start + part.finished for part in self.parts)
+
+    def seconds_left(self) -> float:
+        """At the rate so far; 0 while that is unknown, and where nothing can be cut off."""
+        if self.began is None or len(self.parts) != 1 or not self.parts[0].divisible:
+            return 0.0
+        elapsed, moved = monotonic() - self.began[0], self.moved - self.began[1]
+        left = (self.parts[0].end or 0) - self.parts[0].taken
+        if elapsed < _JUDGE_SECONDS or left < 2 * _LEAST_CUT:
+            return 0.0
+        return left * elapsed / moved if moved else math.inf

@@ -28,7 +28,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes out. cut_after: close after so many bytes of the body; stall_after: be silent from there on."""
+    """What goes out. cut_after: close after so many bytes of the body; stall_after: be silent from there on.
+
+    rate: bytes of the body per second. raw: goes out instead of all that, as it is; then the connection is closed.
+    """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -36,6 +39,8 @@ class Reply:
     cut_after: int | None = None
     stall_after: int | None = None
     chunked: bool = False
+    rate: int | None = None
+    raw: bytes | None = None
 
 
 def ranged(content: bytes, request: Request, **headers: str) -> Reply:
@@ -90,6 +95,8 @@ class FaultServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            # As servers do: head and body are two writes, and the second must not wait for an acknowledgement.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self.accepted += 1
                 self._connections.add(connection)
@@ -120,6 +127,9 @@ class FaultServer:
 
     def _send(self, connection: socket.socket, reply: Reply) -> bool:
         """False when the connection must not be used again."""
+        if reply.raw is not None:
+            connection.sendall(reply.raw)
+            return False
         headers = dict(reply.headers)
         if reply.chunked:
             headers["Transfer-Encoding"] = "chunked"
@@ -135,7 +145,11 @@ class FaultServer:
             body = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
             if limit is None:
                 body += b"0\r\n\r\n"
-        connection.sendall(body)
+        step = max(1, reply.rate // 20) if reply.rate else max(1, len(body))
+        for at in range(0, len(body), step):
+            if reply.rate and self._stop.wait(1 / 20):
+                return False
+            connection.sendall(body[at : at + step])
         if reply.stall_after is not None:
             while not self._stop.is_set():
                 time.sleep(0.05)

@@ -8,6 +8,7 @@ from pathlib import Path
 from agent.manifest import Algorithm, Digest, RemoteFile
 from agent.origin import LocalPath, SignedRequest
 from agent.policy import SourcePolicy
+from agent.tls import SYSTEM_TLS, Tls
 from agent.transfer.engine import Budget, Engine, FetchedFile, FetchJob
 from agent.transfer.pages import Writing
 from agent.transfer.progress import Progress
@@ -23,6 +24,8 @@ class Signer:
     headers: dict[str, str] = field(default_factory=dict)
     expect: dict[str, str] = field(default_factory=dict)
     states: Callable[[Mapping[str, str]], tuple[Digest, ...]] | None = None
+    expires_in: float | None = None
+    tls: Tls = SYSTEM_TLS
     asked: int = 0
 
     async def sign(self, file: RemoteFile) -> SignedRequest:
@@ -32,6 +35,8 @@ class Signer:
             headers=self.headers,
             expect=self.expect,
             states=self.states,
+            expires_in=self.expires_in,
+            tls=self.tls,
         )
 
 
@@ -68,6 +73,7 @@ class Fetching:
         self.tree = folder / "tree"
         self.journal = folder / "journal"
         self.connections = connections
+        self.part_size = PART
         self.progress = Progress()
 
     async def fetch(
@@ -80,7 +86,7 @@ class Fetching:
         engine = Engine(
             Budget(connections=self.connections),
             policy=policy or SourcePolicy.unrestricted(),
-            part_size=PART,
+            part_size=self.part_size,
             writing=self.writing,
         )
         job = FetchJob("key", tuple(files), origins, self.tree, self.journal)

@@ -21,7 +21,10 @@ def states(headers: Mapping[str, str]) -> tuple[Digest, ...]:
 
 
 def answer(request: Request) -> Reply:
-    content = FILES[request.path.split("?")[0][1:]]
+    return whole(FILES[request.path.split("?")[0][1:]], request)
+
+
+def whole(content: bytes, request: Request) -> Reply:
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     # As S3 does: only an answer with the whole file says anything about the whole file.
     return ranged(content, request, **({} if "range" in request.headers else {"x-md5": md5}))
@@ -40,19 +43,20 @@ async def test_a_whole_answer_states_what_its_bytes_are_checked_against(tmp_path
 
 
 async def test_what_a_source_stated_before_it_broke_off_still_decides(tmp_path: Path) -> None:
+    content = os.urandom(3 << 20)
+
     def cut(request: Request) -> Reply:
-        reply = answer(request)
-        after = 50_000 if request.number == 0 else None
+        reply = whole(content, request)
+        after = (5 << 20) // 2 if request.number == 0 else None
         return Reply(reply.status, reply.headers, reply.body, cut_after=after)
 
     fetching = Fetching(tmp_path)
+    fetching.part_size = 8 << 20
     with FaultServer(cut) as server:
-        (fetched,) = await fetching.fetch(
-            [remote("a", FILES["a"])], Signer(server.url, states=states)
-        )
+        (fetched,) = await fetching.fetch([remote("a", content)], Signer(server.url, states=states))
         assert "range" in server.requests[1].headers
     assert fetched.verified_by is Strength.MD5
-    assert fetching.content("a") == FILES["a"]
+    assert fetching.content("a") == content
 
 
 async def test_bytes_other_than_stated_are_fetched_once_more_and_then_refused(

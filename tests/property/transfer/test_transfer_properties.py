@@ -5,8 +5,10 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.manifest import RemoteFile
 from agent.transfer.journal import Claim, Journal
 from agent.transfer.parts import Range, batches, split
+from agent.transfer.work import FileWork, PartWork
 
 RANGES = st.lists(st.integers(0, 200), max_size=12, unique=True).map(
     lambda cuts: [Range(a, b) for a, b in zip(*[iter(sorted(cuts))] * 2, strict=False)]
@@ -27,10 +29,45 @@ def test_what_is_missing_and_what_is_there_make_up_the_file_without_overlap(
     assert parts == sorted(parts)
 
 
-@given(st.lists(st.one_of(st.none(), st.integers(0, 1 << 28)), max_size=200), st.integers(1, 256))
-def test_every_file_is_in_exactly_one_unit(sizes: list[int | None], lanes: int) -> None:
-    units = batches(sizes, part_size=64 << 20, lanes=lanes)
-    assert sorted(index for unit in units for index in unit) == list(range(len(sizes)))
+@given(st.lists(st.one_of(st.none(), st.integers(0, 1 << 28)), max_size=200))
+def test_every_file_is_fetched_alone_or_in_exactly_one_batch(sizes: list[int | None]) -> None:
+    large, groups = batches(sizes, part_size=64 << 20)
+    batched = [index for group in groups for index in group]
+    assert sorted([*large, *batched]) == list(range(len(sizes)))
+    assert all(groups)
+
+
+@given(
+    st.integers(1, 64 << 20),
+    st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=60),
+    st.integers(8, 32).map(lambda n: n * (64 << 10)),
+)
+def test_however_parts_are_cut_while_bytes_come_all_are_received_once(
+    size: int, steps: list[tuple[int, bool]], most: int
+) -> None:
+    """A step: one of the parts receives or, where that is allowed, gives half away."""
+    work = FileWork(RemoteFile("f", size, "", "f"))
+    parts = [PartWork(work, 0, size, divisible=True)]
+    received = []
+    for which, cuts in [*steps, *((n, False) for n in range(10))]:
+        part = parts[which % len(parts)]
+        if cuts:
+            rest = part.cut()
+            parts += [rest] if rest is not None else []
+        elif room := part.take(most):
+            # Meanwhile the rest may be given away, but nothing of what was taken.
+            other = part.cut()
+            parts += [other] if other is not None else []
+            received.append((part.at, part.at + room))
+            part.at += room
+    for part in parts:
+        while room := part.take(most):
+            received.append((part.at, part.at + room))
+            part.at += room
+    received.sort()
+    assert received[0][0] == 0
+    assert received[-1][1] == size
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(received))
 
 
 @given(

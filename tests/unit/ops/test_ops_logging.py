@@ -112,3 +112,10 @@ def test_the_console_is_for_people(capsys: Lines) -> None:
     assert not text.startswith("{")
     # No colours where nobody sees them.
     assert "\x1b" not in text
+
+
+def test_fields_of_the_standard_library_s_loggers_are_shown_too(capsys: Lines) -> None:
+    configure("info", "json")
+    logging.getLogger("agent.transfer.run").warning("mismatch", extra={"file": "a", "ranges": 2})
+    (line,) = lines(capsys)
+    assert (line["event"], line["file"], line["ranges"]) == ("mismatch", "a", 2)

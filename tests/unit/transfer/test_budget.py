@@ -58,6 +58,22 @@ async def test_more_slots_take_effect_at_once() -> None:
         await asyncio.wait_for(waiting, 5)
 
 
+async def test_several_places_are_given_only_while_nobody_waits_for_them() -> None:
+    slots = Slots(4)
+    async with slots.hold_several("a", 8) as alone:
+        assert alone == 4
+        # Those that it did not get show that there is work for more.
+        assert slots.wanted == 8
+        place = slots.hold("b")
+        waiting = asyncio.create_task(place.__aenter__())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    await asyncio.wait_for(waiting, 5)
+    async with slots.hold_several("a", 8) as beside:
+        assert beside == 3
+    await place.__aexit__(None, None, None)
+
+
 def test_the_throttle_keeps_to_its_rate_after_the_first_second() -> None:
     throttle = Throttle(1_000_000)
     stop = threading.Event()
@@ -76,3 +92,20 @@ def test_a_throttled_thread_stops_when_told() -> None:
     stop.set()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_a_new_rate_counts_for_those_that_wait_already() -> None:
+    throttle = Throttle(1)
+    thread = threading.Thread(target=throttle.spend, args=(1_000_000, threading.Event()))
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive()
+    throttle.set_rate(None)
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_slow_rate_is_received_in_small_bites() -> None:
+    assert Throttle(None).bite == Throttle(1 << 30).bite == 2 << 20
+    assert Throttle(4 << 20).bite == 512 << 10
+    assert Throttle(1).bite == 64 << 10

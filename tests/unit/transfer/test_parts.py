@@ -22,21 +22,17 @@ def test_a_file_is_cut_at_multiples_of_the_part_size_around_what_is_there(
     assert split(size, part_size=10, done=done) == expected
 
 
-def test_large_files_come_first_and_alone() -> None:
+def test_large_files_come_first_and_small_ones_in_batches() -> None:
     sizes = [3 * MIB, 10, 9 * MIB, 20]
-    assert batches(sizes, part_size=64 * MIB, lanes=1) == [[2], [0], [1], [3]]
+    assert batches(sizes, part_size=64 * MIB) == ([2, 0], [[1, 3]])
 
 
 def test_a_file_of_unknown_size_counts_as_the_largest() -> None:
-    assert batches([9 * MIB, None], part_size=64 * MIB, lanes=1) == [[1], [0]]
+    assert batches([9 * MIB, None], part_size=64 * MIB) == ([1, 0], [])
 
 
-def test_small_files_share_units_that_are_bounded_in_number_and_bytes() -> None:
-    units = batches([1] * 640 + [MIB] * 20, part_size=64 * MIB, lanes=1)
-    assert [len(unit) for unit in units] == [64] * 10 + [8, 8, 4]
-    assert sorted(index for unit in units for index in unit) == list(range(660))
-
-
-def test_few_small_files_are_spread_over_all_connections() -> None:
-    units = batches([20_000] * 100, part_size=64 * MIB, lanes=16)
-    assert [len(unit) for unit in units] == [2] * 50
+def test_batches_of_small_files_are_bounded_in_number_and_bytes() -> None:
+    large, groups = batches([1] * 640 + [MIB] * 20, part_size=64 * MIB)
+    assert large == []
+    assert [len(group) for group in groups] == [16, 64, 256, 256, 48 + 7, 8, 5]
+    assert [index for group in groups for index in group] == list(range(660))

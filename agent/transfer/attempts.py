@@ -1,0 +1,120 @@
+"""What happens when a range does not come: once more, elsewhere, later, or not at all."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final
+
+from agent.errors import FetchError, Retryable, SourceChanged, Stalled
+from agent.transfer.answers import RangesIgnored, Refused
+from agent.transfer.checksums import HashingCancelled
+from agent.transfer.flow import Flow
+from agent.transfer.routes import Routes
+from agent.transfer.work import Unit
+from agent.transfer.workshop import Stopped
+from shared.domain.backoff import delay
+from shared.domain.reasons import Reason
+
+# Failures in a row without a byte in between; then the caller shows the failure and a next retry time.
+_TRIES: Final = 5
+_BACKOFF_SECONDS: Final = (0.2, 5.0)
+# A source that asks for a longer wait is waited for by the caller, who lets others use the connections meanwhile.
+_LONGEST_WAIT_SECONDS: Final = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Attempts:
+    """All attempts of one fetch: when its source asks one of them to wait, all do.
+
+    receive: brings what is missing of a unit, in a thread.
+    """
+
+    def __init__(
+        self, key: str, *, routes: Routes, flow: Flow, receive: Callable[[Unit], Awaitable[None]]
+    ) -> None:
+        self._key = key
+        self._routes = routes
+        self._flow = flow
+        self._receive = receive
+        self._not_before = 0.0
+
+    @property
+    def pause(self) -> float:
+        """Seconds for which the source wants to be left alone."""
+        return max(0.0, self._not_before - monotonic())
+
+    def slow_down(self, error: Retryable, *, failures: int = 1) -> None:
+        """A source asked for a pause. Raises `error` when that is too long to be waited for here."""
+        wait = error.after if error.after is not None else _pause(failures)
+        if wait > _LONGEST_WAIT_SECONDS:
+            raise error
+        self._flow.slow_down()
+        self._not_before = max(self._not_before, monotonic() + wait)
+
+    async def fetch(self, unit: Unit) -> None:
+        """Until all parts of the unit are there, or void. Raises what repeating does not mend."""
+        failures = 0
+        while True:
+            before = unit.moved
+            try:
+                await asyncio.sleep(self.pause)
+                await self._routes.sign(unit)
+                async with self._flow.slots.hold(self._key):
+                    await self._receive(unit)
+                return
+            except RangesIgnored:
+                unit.current.ranges, unit.current.restart = False, True
+                if all(part.finished or part.void for part in unit.parts):
+                    return
+            except Refused as exc:
+                work = unit.current
+                work.route = None
+                if work in unit.refused and not self._routes.go_on(work):
+                    raise exc.final from exc
+                unit.refused.add(work)
+            except SourceChanged:
+                raise
+            except Retryable as exc:
+                failures = 1 if unit.moved > before else failures + 1
+                if failures >= _TRIES:
+                    raise
+                await self._later(unit, exc, failures)
+            except Stalled as exc:
+                if exc.reason is Reason.INSUFFICIENT_STORAGE or not self._routes.go_on(
+                    unit.current
+                ):
+                    raise
+
+    async def _later(self, unit: Unit, error: Retryable, failures: int) -> None:
+        log.debug("range is tried again", extra={"key": self._key, "why": error.message})
+        if error.reason is Reason.SOURCE_THROTTLED:
+            self.slow_down(error, failures=failures)
+        else:
+            await asyncio.sleep(_pause(failures))
+        self._routes.go_on(unit.current)
+
+
+def _pause(failures: int) -> float:
+    base, cap = _BACKOFF_SECONDS
+    return delay(failures, base=base, cap=cap, jitter=random.random())  # noqa: S311  # spread, not secrecy
+
+
+def most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of what several lanes raised: what needs a person, then what changed, then what may pass by itself."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        found = pending.pop()
+        if isinstance(found, BaseExceptionGroup):
+            pending.extend(found.exceptions)
+        else:
+            leaves.append(found)
+    order = (Stalled, SourceChanged, FetchError, Stopped, HashingCancelled)
+
+    def rank(found: BaseException) -> int:
+        return next((i for i, kind in enumerate(order) if isinstance(found, kind)), -1)
+
+    return min(leaves, key=rank)

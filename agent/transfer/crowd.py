@@ -1,0 +1,292 @@
+"""Many small files at once: one thread keeps several connections busy, and no request waits for another's answer.
+
+Only the plain course of things happens here: answers of 200 with the listed size, and redirects. Whatever else comes leaves
+its file to `receive`, which knows what it means.
+"""
+
+import os
+import select
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Final
+
+from agent.errors import FetchError, Retryable
+from agent.manifest import Algorithm, Digest
+from agent.policy import Endpoint
+from agent.transfer import answers, ask, connection
+from agent.transfer.connection import Connection
+from agent.transfer.files import Folders, disk_errors, feed
+from agent.transfer.journal import Claim
+from agent.transfer.line import Head, Line, endpoint_of
+from agent.transfer.work import PartWork, Route, Unit
+from agent.transfer.workshop import Workshop
+from shared.domain.reasons import Reason
+
+# So many files that go wrong here mean that the others will too.
+_MOST_FAILURES: Final = 8
+# Between looks at the stop flag and at silent connections.
+_LOOK_SECONDS: Final = 0.5
+
+
+class Crowd:
+    """The files of one unit over up to `width` connections.
+
+    openers: other threads, so that nobody waits for a connection. welcome: whether the source may be asked for more now.
+    """
+
+    def __init__(
+        self,
+        unit: Unit,
+        shop: Workshop,
+        *,
+        width: int,
+        openers: Executor,
+        welcome: Callable[[], bool],
+    ) -> None:
+        self._unit = unit
+        self._shop = shop
+        self._todo: dict[Endpoint, deque[PartWork]] = {}
+        for part in unit.parts:
+            if _is_plain(part):
+                self._todo.setdefault(endpoint_of(part), deque()).append(part)
+        self._width = min(width, sum(map(len, self._todo.values())))
+        self._openers = openers
+        self._welcome = welcome
+        self._lines: dict[int, Line] = {}
+        self._lock = threading.Lock()
+        self._opened: list[Connection] = []
+        self._opening = 0
+        self._over = False
+        self._failures = 0
+        self._again = self._width
+        self._hops: Counter[PartWork] = Counter()
+        self._throttled: Retryable | None = None
+        self._folders = Folders(shop.root)
+        self._claims: list[tuple[str, Claim, Digest | None]] = []
+
+    def run(self) -> None:
+        """Finishes what it can; the rest is left as it was.
+
+        Raises `Stopped`, and FetchError for the disk's faults and for a source that asks to slow down.
+        """
+        if not self._todo:
+            return
+        self._epoll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._bell, select.EPOLLIN)
+        try:
+            for _ in range(self._width):
+                self._open()
+            while self._opening or any(line.part for line in self._lines.values()):
+                for fd, _ in self._epoll.poll(_LOOK_SECONDS):
+                    self._shop.check()
+                    if fd == self._bell:
+                        self._take_opened()
+                    elif fd in self._lines:
+                        self._hear(self._lines[fd])
+                self._shop.check()
+                self._cut_silent()
+        finally:
+            self._end()
+        if self._throttled is not None:
+            raise self._throttled
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether more files are asked for."""
+        return self._failures < _MOST_FAILURES and self._welcome()
+
+    def _open(self) -> None:
+        """One more connection where there is work: a kept-alive one at once, a new one when another thread has opened it."""
+        waiting = max(self._todo.values(), key=len, default=None)
+        if not waiting or not self._goes_on:
+            return
+        route = ask.route_of(waiting[0])
+        via = self._shop.pool.take(route.place.url, route.signed.tls, owner=self._shop)
+        if via.reusable:
+            self._begin(via)
+        else:
+            self._opening += 1
+            future = self._openers.submit(via.open)
+            future.add_done_callback(lambda done: self._ring(done, via))
+
+    def _ring(self, done: Future[None], via: Connection) -> None:
+        """In the opener's thread."""
+        if done.cancelled() or done.exception() is not None:
+            via.close()
+        with self._lock:
+            if not self._over:
+                self._opened.append(via)
+                os.eventfd_write(self._bell, 1)
+                return
+        self._shop.pool.give_back(via)
+
+    def _take_opened(self) -> None:
+        with self._lock:
+            os.eventfd_read(self._bell)
+            opened, self._opened = self._opened, []
+        for via in opened:
+            self._opening -= 1
+            if via.reusable:
+                self._begin(via)
+            else:
+                # Another attempt would take as long.
+                self._failures += 1
+                self._shop.pool.discard(via)
+
+    def _begin(self, via: Connection) -> None:
+        line = Line(via)
+        self._lines[line.sock.fileno()] = line
+        self._epoll.register(line.sock, select.EPOLLIN)
+        self._next(line)
+
+    def _next(self, line: Line) -> None:
+        """The line's next file; a line that has none any more makes room for one to where there are some."""
+        line.part = None
+        mine = self._todo.get(line.via.endpoint)
+        if not self._goes_on:
+            return
+        if mine:
+            line.part = mine.popleft()
+            self._send(line, line.part)
+        elif any(self._todo.values()):
+            self._drop(line, keep=True)
+            self._open()
+
+    def _send(self, line: Line, part: PartWork) -> None:
+        try:
+            line.send(part, ask.route_of(part))
+        except (OSError, ValueError, FetchError):
+            self._broken(line)
+
+    def _hear(self, line: Line) -> None:
+        part = line.part
+        try:
+            if part is None:
+                raise OSError("closed, or an answer that nobody asked for")
+            body = line.receive(ask.route_of(part).place.url, part.of.size or 0)
+        except (OSError, ValueError):
+            self._broken(line)
+            return
+        if body is None or line.head is None:
+            return
+        keeps_open = line.head.keeps_open
+        try:
+            if self._judge(line, line.head, part, body):
+                return
+        except (ValueError, FetchError):
+            # `receive` will meet the same, and says what it means.
+            self._failures += 1
+        if keeps_open:
+            self._next(line)
+        else:
+            self._drop(line)
+            self._open()
+
+    def _judge(self, line: Line, head: Head, part: PartWork, body: memoryview) -> bool:
+        """Keep the file, or ask where it has gone: True when this line is at that already.
+
+        Raises FetchError, ValueError when it is not the file.
+        """
+        route = ask.route_of(part)
+        ask.check_expected(route, route.place, head, part)
+        if head.status in ask.REDIRECTS:
+            ask.follow(route, route.place, head, part)
+            return self._follow(line, head, part)
+        if head.status != 200:
+            self._refused(part, answers.failure(head.status, head.headers, what=part.of.file.path))
+            return False
+        answers.check_encoding(head.headers, what=part.of.file.path)
+        ask.check_confirmed(route, part)
+        if len(body) != part.of.size:
+            raise ValueError("another size")
+        ask.learn(part, head)
+        self._keep(part, body)
+        return False
+
+    def _follow(self, line: Line, head: Head, part: PartWork) -> bool:
+        self._hops[part] += 1
+        if self._hops[part] > ask.MAX_REDIRECTS:
+            raise ValueError("too many redirects")
+        endpoint = endpoint_of(part)
+        if endpoint == line.via.endpoint and head.keeps_open:
+            self._send(line, part)
+            return True
+        self._todo.setdefault(endpoint, deque()).append(part)
+        return False
+
+    def _refused(self, part: PartWork, why: FetchError | answers.Refused) -> None:
+        if isinstance(why, answers.Refused):
+            self._unit.refused.add(part.of)
+            part.of.route = None
+        elif isinstance(why, Retryable) and why.reason is Reason.SOURCE_THROTTLED:
+            self._throttled = why
+            self._failures = _MOST_FAILURES
+        self._failures += 1
+
+    def _keep(self, part: PartWork, body: memoryview) -> None:
+        path = part.of.file.path
+        with disk_errors(path):
+            self._folders.write(path, body)
+        feed(part.hashers, body)
+        part.at += len(body)
+        crc32c = part.crcs[Algorithm.CRC32C].value
+        self._claims.append((part.of.id, Claim(part.claim(), crc32c), part.of.learned))
+        part.finish()
+        self._shop.progress.received(len(body))
+        before = time.monotonic()
+        self._shop.throttle.spend(len(body), self._shop.stop)
+        waited = time.monotonic() - before
+        if waited > _LOOK_SECONDS:
+            for line in self._lines.values():
+                line.heard += waited
+
+    def _broken(self, line: Line) -> None:
+        """Another connection takes its place. A file of which nothing came is asked for again there, a few times."""
+        part = line.part
+        if part is not None and line.silent and self._again > 0:
+            self._again -= 1
+            self._todo.setdefault(endpoint_of(part), deque()).appendleft(part)
+        elif part is not None:
+            self._failures += 1
+        self._drop(line)
+        self._open()
+
+    def _drop(self, line: Line, *, keep: bool = False) -> None:
+        if self._lines.pop(line.sock.fileno(), None) is None:
+            return
+        self._epoll.unregister(line.sock)
+        if keep:
+            line.via.blocking_again()
+            self._shop.pool.give_back(line.via)
+        else:
+            self._shop.pool.discard(line.via)
+
+    def _cut_silent(self) -> None:
+        limit = time.monotonic() - connection.SILENCE_SECONDS
+        for line in [line for line in self._lines.values() if line.part and line.heard < limit]:
+            self._broken(line)
+
+    def _end(self) -> None:
+        with self._lock:
+            self._over = True
+            left, self._opened = self._opened, []
+        for via in left:
+            self._shop.pool.give_back(via)
+        for line in list(self._lines.values()):
+            self._drop(line, keep=line.part is None)
+        self._epoll.close()
+        os.close(self._bell)
+        self._folders.close()
+        with disk_errors("journal"):
+            self._shop.journal.add_all(self._claims)
+
+
+def _is_plain(part: PartWork) -> bool:
+    """Whether the part is a whole file, to be asked for at a web server."""
+    whole = part.is_whole_file and part.at == part.start
+    todo = not (part.finished or part.void) and bool(part.of.size)
+    return whole and todo and isinstance(part.route, Route)

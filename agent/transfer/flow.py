@@ -1,0 +1,75 @@
+"""The one budget at work: places for connections, bytes per second, and how many of the places are worth while."""
+
+import threading
+import time
+from typing import Any, Final
+
+from agent.transfer.budget import BUFFER_BYTES, Budget, Slots, Throttle
+from agent.transfer.pace import Pace
+from agent.transfer.pool import Pool
+
+# Threads that may ever be asked for; they start when they are needed.
+MOST_THREADS: Final = 256
+
+
+class Flow:
+    """Shared by all fetches of a process; for one event loop."""
+
+    def __init__(self, budget: Budget, pool: Pool) -> None:
+        self.pool = pool
+        self.throttle = Throttle(budget.bytes_per_second)
+        self.copies = 0
+        self._budget = budget
+        self._pace = Pace(most=places(budget))
+        self.slots = Slots(self._pace.width)
+
+    @property
+    def most(self) -> int:
+        """Connections that the budget allows."""
+        return places(self._budget)
+
+    def set_budget(self, budget: Budget) -> None:
+        """Takes effect at once for the rate, and for connections with each next part."""
+        self._budget = budget
+        self._pace.limit(places(budget))
+        self.throttle.set_rate(budget.bytes_per_second)
+        self.slots.resize(self._pace.width)
+
+    def tick(self) -> None:
+        """To be called every `pace.TICK_SECONDS` or oftener while anything is fetched."""
+        width = self._pace.look(
+            now=time.monotonic(),
+            moved=self.throttle.moved,
+            wanted=self.slots.wanted,
+            copies=self.copies,
+            latency=self.pool.latency,
+        )
+        self.slots.resize(width)
+
+    def slow_down(self) -> None:
+        """A source asked for it."""
+        self._pace.slow_down(now=time.monotonic())
+        self.slots.resize(self._pace.width)
+
+    def rest(self) -> None:
+        """Nothing is fetched any more; what comes next may be elsewhere."""
+        self._pace = Pace(most=self.most)
+        self.pool.forget_latency()
+        self.slots.resize(self._pace.width)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "connections": {
+                "used": len(self.pool),
+                "worth_while": self._pace.width,
+                "limit": self.most,
+            },
+            "bytes_per_second": self._budget.bytes_per_second,
+            "threads": threading.active_count(),
+        }
+
+
+def places(budget: Budget) -> int:
+    """Connections at a time: each holds one buffer and one open file."""
+    by_memory = budget.bytes_in_flight // BUFFER_BYTES
+    return max(1, min(budget.connections, by_memory, budget.open_files, MOST_THREADS))

@@ -1,0 +1,53 @@
+"""Where files are asked for: at which of several places, signed by it for a while."""
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic
+from typing import Final
+
+from agent.errors import Retryable
+from agent.origin import LocalPath, Origin
+from agent.transfer.ask import new_route
+from agent.transfer.work import FileWork, Route, Unit
+from shared.domain.reasons import Reason
+
+# Signing asks nobody, or a token service once in a while.
+_SIGN_SECONDS: Final = 60.0
+
+
+class Routes:
+    """origins: places that serve the same files, best first."""
+
+    def __init__(self, origins: Sequence[Origin]) -> None:
+        self._origins = origins
+
+    async def sign(self, unit: Unit) -> None:
+        """Give every part that is still to be fetched a route that is valid now. Raises FetchError."""
+        for part in unit.parts:
+            if not part.finished and part.of.size != 0:
+                part.route = part.of.route = await self._route(part.of)
+
+    def go_on(self, work: FileWork) -> bool:
+        """To the next place that serves the file; False when that is the first one again, or there is no other."""
+        work.route = None
+        if len(self._origins) < 2:
+            return False
+        work.origin = (work.origin + 1) % len(self._origins)
+        return work.origin != 0
+
+    async def _route(self, work: FileWork) -> Route | LocalPath:
+        """The one there is, or a new one when it is about to expire or was refused."""
+        route = work.route
+        if isinstance(route, LocalPath):
+            return route
+        if isinstance(route, Route) and not route.expires(now=monotonic()):
+            return route
+        try:
+            async with asyncio.timeout(_SIGN_SECONDS):
+                signed = await self._origins[work.origin].sign(work.file)
+        except TimeoutError as exc:
+            raise Retryable(
+                Reason.SOURCE_UNREACHABLE,
+                f"{work.file.path}: no signed request within {_SIGN_SECONDS:.0f} s",
+            ) from exc
+        return signed if isinstance(signed, LocalPath) else new_route(signed)
