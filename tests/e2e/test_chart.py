@@ -1,0 +1,92 @@
+"""The Helm chart is the kustomize overlay, and its values change what they say."""
+
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.site import OVERLAY, Site
+from tests.support import binaries
+from tests.support.cluster import REPOSITORY
+
+Objects = dict[tuple[str, str, str], dict[str, Any]]
+_SECONDS = 60
+
+
+def rendered(*options: str) -> Objects:
+    """By helm itself, CRDs included."""
+    helm = binaries.find(["helm"])["helm"]
+    command = [str(helm), "template", "localmodel", "deploy/chart", "--include-crds"]
+    done = subprocess.run(
+        [*command, "--namespace=kube-system", "--kube-version=1.30.0", *options],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return by_name(done.stdout)
+
+
+def by_name(text: str) -> Objects:
+    return {
+        (item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item
+        for item in yaml.safe_load_all(text)
+        if item
+    }
+
+
+def test_it_makes_the_same_objects_as_the_default_overlay(site: Site) -> None:
+    overlay, chart = by_name(site.kubectl("kustomize", OVERLAY)), rendered()
+    assert chart.keys() == overlay.keys()
+    for name, wanted in overlay.items():
+        assert chart[name] == wanted, name
+
+
+def test_admins_values_reach_the_programs() -> None:
+    values = {
+        "agent.image": "registry.example/agent:1",
+        "agent.hostPath": "/data/models",
+        "agent.priorityClassName": "important",
+        "agent.maxBytesPerSecond": "1000000000",
+        "agent.minFreePercent": "12",
+        "agent.seLinuxOptions.type": "spc_t",
+        "agent.settings.parallel_copies": "2",
+        "agent.nodeSelector.pool": "gpu",
+        "credentialsNamespace": "secrets-of-models",
+        "controller.replicas": "3",
+        "monitoring.enabled": "true",
+    }
+    objects = rendered(*(f"--set={name}={value}" for name, value in values.items()))
+    agents = "localmodel-agents"
+    pod = objects["DaemonSet", agents, "localmodel-agent"]["spec"]["template"]["spec"]
+    assert {c["image"] for c in (*pod["containers"], *pod["initContainers"])} == {
+        values["agent.image"]
+    }
+    assert pod["volumes"][0]["hostPath"]["path"] == "/data/models"
+    assert pod["priorityClassName"] == "important"
+    assert pod["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}
+    assert pod["nodeSelector"] == {"kserve/localmodel": "worker", "pool": "gpu"}
+    text = objects["ConfigMap", agents, "localmodel-agent"]["data"]["agent.yaml"]
+    assert yaml.safe_load(text) == {
+        "host_path": "/data/models",
+        "max_bytes_per_second": 1000000000,
+        "min_free_percent": 12,
+        "credentials_namespace": "secrets-of-models",
+        "parallel_copies": 2,
+    }
+    assert ("Role", "secrets-of-models", "localmodel-agent") in objects
+    assert ("Namespace", "", "secrets-of-models") in objects
+    assert (
+        objects["Deployment", "localmodel-system", "localmodel-controller"]["spec"]["replicas"] == 3
+    )
+    assert ("PodMonitor", agents, "localmodel-agent") in objects
+
+
+@pytest.mark.parametrize("options", [(), ("--set=agent.hostPath=/data,controller.replicas=1",)])
+def test_the_api_server_takes_all_of_it(site: Site, options: tuple[str, ...]) -> None:
+    text = yaml.safe_dump_all(rendered(*options).values())
+    dry = ("--server-side", "--validate=strict", "--force-conflicts", "--dry-run=server")
+    site.kubectl("apply", *dry, "-f", "-", input=text)

@@ -1,0 +1,113 @@
+"""Planted secrets, which must be nowhere but in their Secret and in the memory of the agent that uses them."""
+
+import base64
+import json
+import re
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.site import AGENT, CONTROLLER, NODES, Site
+from tests.support.cluster import AGENTS_NAMESPACE, CONTROLLER_NAMESPACE, CREDENTIALS_NAMESPACE
+from tests.support.servers.hub import TOKEN
+from tests.support.servers.s3 import NOBODY, READER
+
+pytestmark = pytest.mark.timeout(300)
+WRONG = "hf_canary_token_unknown_91b2"
+CANARIES = (
+    READER.secret_access_key,
+    NOBODY.secret_access_key,
+    NOBODY.access_key_id,
+    TOKEN,
+    WRONG,
+)
+# Of URLs that are as good as a credential while they last.
+SIGNATURES = ("X-Amz-Signature", "signature=")
+_KINDS = (
+    "localmodelcaches,localmodelnamespacecaches,localmodelnodes,localmodelnodegroups,"
+    "events,configmaps,pods,leases,pv,pvc"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def filled(site: Site) -> None:
+    """Each secret is used, and both stores refuse one."""
+    site.hub.add("acme/gated", {"weights.bin": b"w" * (1 << 20)}, access="gated")
+    site.s3.put("models", "canary/weights.bin", b"w" * (1 << 20))
+    entries = {
+        "canary-refused": {**site.entry(), "access_key_id": NOBODY.access_key_id,
+                           "secret_access_key": NOBODY.secret_access_key},
+        "canary-hub": {"type": "hf", "token": TOKEN},
+        "canary-wrong": {"type": "hf", "token": WRONG},
+    }  # fmt: skip
+    patch = {"stringData": {name: json.dumps(entry) for name, entry in entries.items()}}
+    scope = ("-n", CREDENTIALS_NAMESPACE)
+    site.kubectl(
+        "patch", "secret", "storage-config", *scope, "--type=merge", "-p", json.dumps(patch)
+    )
+    gated = "hf://acme/gated:main"
+    site.add_cache("canary-s3", "s3://models/canary")
+    site.add_cache("canary-hub", gated, storage={"key": "canary-hub"})
+    site.add_cache("canary-refused", "s3://models/canary/", storage={"key": "canary-refused"})
+    site.add_cache("canary-wrong", "hf://acme/gated", storage={"key": "canary-wrong"})
+    for name in ("canary-s3", "canary-hub"):
+        site.wait_ready(name)
+    for name in ("canary-refused", "canary-wrong"):
+        site.wait(partial(stalled, site, name), f"{name} stalled")
+
+
+def stalled(site: Site, name: str) -> bool:
+    return site.condition(name, "Stalled").get("status") == "True"
+
+
+def found_in(text: str) -> list[str]:
+    encoded = [base64.b64encode(canary.encode()).decode() for canary in CANARIES]
+    return [canary for canary in (*CANARIES, *encoded, *SIGNATURES) if canary in text]
+
+
+def test_what_the_api_server_shows_holds_none_of_them(site: Site) -> None:
+    assert found_in(site.kubectl("get", _KINDS, "-A", "-o", "yaml")) == []
+
+
+@pytest.mark.parametrize(
+    ("namespace", "selector"), [(AGENTS_NAMESPACE, AGENT), (CONTROLLER_NAMESPACE, CONTROLLER)]
+)
+def test_logs_metrics_and_the_state_page_hold_none_of_them(
+    site: Site, namespace: str, selector: str
+) -> None:
+    for pod in site.pods(namespace, selector):
+        log = site.kubectl("logs", "-n", namespace, pod["metadata"]["name"], "--all-containers")
+        pages = [site.page(pod, path) for path in ("/metrics", "/debug/state", "/readyz")]
+        assert all(pages)
+        assert found_in("\n".join([log, *pages])) == []
+
+
+def test_command_lines_and_environments_hold_none_of_them(site: Site) -> None:
+    for node in NODES:
+        pids = site.cluster.nodes[node].host_pids("localmodel-")
+        assert pids
+        for pid in pids:
+            for file in ("cmdline", "environ"):
+                content = Path(f"/proc/{pid}/{file}").read_bytes()
+                assert found_in(content.decode(errors="replace")) == []
+
+
+def test_no_disk_of_a_node_holds_them(site: Site) -> None:
+    """The cache, containers' logs and file systems, and what the kubelet keeps for its pods."""
+    patterns = [word for canary in CANARIES for word in ("-e", canary)]
+    snapshots = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"
+    folders = ("/models", "/var/log/pods", "/var/lib/kubelet/pods", snapshots)
+    for node in NODES:
+        found = site.cluster.nodes[node].command(
+            "sh", "-c", 'grep -rlFs "$@" || true', "grep", *patterns, *folders
+        )
+        assert found.split() == []
+
+
+def test_an_agent_that_dies_leaves_no_core(site: Site) -> None:
+    """A core would hold the secrets that it had in memory."""
+    for node in NODES:
+        for pid in site.cluster.nodes[node].host_pids("localmodel-agent run"):
+            limits = Path(f"/proc/{pid}/limits").read_text()
+            assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE), limits
