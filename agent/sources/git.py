@@ -124,11 +124,13 @@ class GitSource:
             raise Retryable(
                 Reason.SOURCE_ERROR, f"{self._what}: git-lfs does not answer as expected"
             ) from exc
-        if not isinstance(action, dict) or urlsplit(str(action.get("href"))).scheme not in {
-            "http",
-            "https",
-        }:
+        if not isinstance(action, dict):
             raise Stalled(Reason.SOURCE_NOT_FOUND, f"{self._what}: git-lfs does not have a file")
+        scheme = urlsplit(str(action.get("href"))).scheme
+        if scheme not in {"http", "https"} or (scheme == "http" and self._url.startswith("https:")):
+            raise Stalled(
+                Reason.SOURCE_NOT_ALLOWED, f"{self._what}: git-lfs leads to an unprotected place"
+            )
         return action
 
 

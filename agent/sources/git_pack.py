@@ -11,6 +11,7 @@ from shared.domain.reasons import Reason
 _KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
 _OFS_DELTA, _REF_DELTA = 6, 7
 _TRAILER = 20
+_PIECE = 16 << 10
 # Far deeper than git packs by itself (50, at most 4095).
 _MOST_DELTAS = 4096
 
@@ -137,16 +138,23 @@ def _byte(view: memoryview, at: int) -> int:
 
 
 def _inflate(view: memoryview, at: int, size: int) -> tuple[bytes, int]:
-    """One compressed stream; never more than the claimed size is unpacked."""
+    """One compressed stream and where it ends; never more than the claimed size is unpacked."""
     stream = zlib.decompressobj()
+    data = bytearray()
     try:
-        # One byte more, so that a stream that goes on is noticed and one that ends is seen to end.
-        data = stream.decompress(view[at:], size + 1)
+        while not stream.eof and at < len(view):
+            # zlib copies what it does not use: a little at a time.
+            piece = view[at : at + _PIECE]
+            # One byte more, so that a stream that goes on is noticed and one that ends is seen to end.
+            data += stream.decompress(piece, size + 1 - len(data))
+            if len(data) > size:
+                break
+            at += len(piece) - len(stream.unused_data) - len(stream.unconsumed_tail)
     except zlib.error:
         raise damaged("an object cannot be unpacked") from None
     if len(data) != size or not stream.eof:
         raise damaged("an object is not as long as it says")
-    return data, len(view) - len(stream.unused_data)
+    return bytes(data), at
 
 
 def _apply(base: bytes, delta: bytes, limit: int) -> bytes:

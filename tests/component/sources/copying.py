@@ -10,6 +10,7 @@ from agent.access import GivenCredentials
 from agent.assembly import Limits, assemble, now
 from agent.blocking import Blocking
 from agent.copy import Copier, Have
+from agent.manifest import Strength
 from agent.planning.desired import Wanted, group, read_work_list
 from agent.policy import SourcePolicy
 from agent.progress import CopyWatch
@@ -23,11 +24,12 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Copied:
-    """moved: bytes that came over the network this time."""
+    """moved: bytes that came over the network this time. verified: how, by path."""
 
     tree: Tree
     files: dict[str, bytes]
     moved: int
+    verified: dict[str, Strength]
 
 
 async def copied(
@@ -36,13 +38,14 @@ async def copied(
     async with _copier(root, policy, credentials) as copier:
         watch = CopyWatch(started=now())
         outcome = await copier.copy(_wanted(uri), watch, Have())
+        verified = {file.path: file.verified_by for file in outcome.tree.files}
     folder = root / "models" / outcome.tree.storage_key
     files = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
         if path.is_file()
     }
-    return Copied(outcome.tree, files, watch.moved)
+    return Copied(outcome.tree, files, watch.moved, verified)
 
 
 async def interrupted(
