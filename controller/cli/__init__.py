@@ -1,6 +1,7 @@
 """`kubectl localmodel`: what caches do and why, for the person who asks, with that person's own rights."""
 
 import gc
+import io
 import os
 import sys
 
@@ -11,6 +12,9 @@ _COLLECT_EVERY = 50_000
 def main() -> None:
     """Console entry point of `kubectl-localmodel`. Even a bug ends in a sentence; LOCALMODEL_DEBUG=1 shows where it is."""
     gc.set_threshold(_COLLECT_EVERY)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter gets another one
+            stream.reconfigure(errors="replace")
     from controller.cli.outcome import ended
 
     with ended(debug=bool(os.environ.get("LOCALMODEL_DEBUG"))):

@@ -41,7 +41,7 @@ def cluster() -> Cluster:
     made.settle()
     made.report("a", done("llama"))
     made.report("b", loading("llama", 0.25))
-    made.report("c", failed("llama", "AccessDenied", "403 \x1b]0;pwned\x07<b>"))
+    made.report("c", failed("llama", "AccessDenied", "403 \x1b]0;pwned\x07<b>\x9b2J\u202e"))
     made.settle()
     return made
 
@@ -72,6 +72,10 @@ async def test_status_of_all_and_of_one(env: dict[str, str]) -> None:
     assert "\x1b" not in ended.out
     ended = await run("status", "-n", "team", "-o", "name", env=env)
     assert ended.out == "localmodelnamespacecache.serving.kserve.io/tiny\n"
+    for output in ("json", "yaml"):
+        ended = await run("status", "llama", "-o", output, env=env)
+        assert not set(ended.out) & {"\x1b", "\x07", "\x9b"}
+        assert yaml.safe_load(ended.out)["nodes"][0]["message"].startswith("403 \x1b]0;pwned")
     found = json.loads((await run("status", "llama", "-o", "json", env=env)).out)
     assert [one["node"] for one in found["nodes"]] == ["c", "b", "a"]
     found = yaml.safe_load((await run("status", "-o", "yaml", env=env)).out)
@@ -277,6 +281,14 @@ async def test_a_live_view_follows_and_ctrl_c_gives_the_terminal_back(
         screen.process.send_signal(signal.SIGINT)
         assert await screen.end() == 130
     assert screen.text.rstrip().endswith("\x1b[?25h")  # the cursor is shown again
+
+
+async def test_a_terminal_without_these_letters_gets_others(env: dict[str, str]) -> None:
+    ended = await run_process(
+        PROGRAM, "status", "llama", env={**env, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    )
+    assert (ended.code, ended.err) == (0, "")
+    assert "llama  130 GiB" in ended.out
 
 
 async def test_waiting_ends_when_it_is_ready(cluster: Cluster, env: dict[str, str]) -> None:
