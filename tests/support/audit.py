@@ -14,7 +14,7 @@ _SECONDS = 600
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         locked = Path(folder) / "requirements.txt"
-        export = ["uv", "export", "--frozen", "--no-dev", "--all-extras", "--no-emit-project"]
+        export = ["uv", "export", "--frozen", "--no-default-groups", "--all-extras", "--no-emit-project"]
         subprocess.run(
             [*export, "--quiet", "--output-file", str(locked)],
             check=True,

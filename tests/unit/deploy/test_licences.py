@@ -22,7 +22,7 @@ def locked(extra: str) -> list[str]:
         "uv",
         "export",
         "--frozen",
-        "--no-dev",
+        "--no-default-groups",
         "--no-emit-project",
         "--no-hashes",
         "--quiet",
