@@ -2,8 +2,11 @@
 
 import json
 import time as clock
+from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from controller.cli.pages.plan import Plan, must_go, plan, with_size
 from controller.cli.pages.plan_page import as_data, page
@@ -64,6 +67,42 @@ def test_unused_caches_go_before_used_ones_and_no_more_than_necessary(cluster: C
     view = parse.cache(cache("new", size="100Gi"))
     gone = must_go(view, "a", fleet(cluster, "busy"))
     assert gone == (("old", 40 * GIB), ("busy", 50 * GIB))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    used=st.sets(st.integers(0, 5)),
+    size=st.integers(1, 110),
+)
+def test_what_would_have_to_go_is_enough_and_nothing_of_it_is_too_much(
+    sizes: list[int], used: set[int], size: int
+) -> None:
+    made = Cluster()
+    made.put("group", group(limit="100Gi"))
+    made.put("node", node("a"))
+    for at, gib in enumerate(sizes):
+        made.put("cache", cache(f"c{at}", size=f"{gib}Gi", created=at))
+    made.settle()
+    all_ = fleet(made, *(f"c{at}" for at in used))
+    view = parse.cache(cache("new", size=f"{size}Gi"))
+
+    def fits(gone: set[str]) -> bool:
+        """Once these are deleted, and gone from the disk."""
+        left = {key: one for key, one in all_.caches.items() if key not in gone}
+        works = {
+            name: replace(work, entries=tuple(e for e in work.entries if e.key not in gone))
+            for name, work in all_.works.items()
+        }
+        return plan(view, replace(all_, caches=left, works=works)).fits
+
+    gone = must_go(view, "a", all_)
+    if gone is None:
+        assert not fits(set(all_.caches))
+        return
+    keys = {key for key, _ in gone}
+    assert fits(keys)
+    assert not any(fits(keys - {key}) for key in keys)
 
 
 def test_what_is_larger_than_the_limit_never_fits(cluster: Cluster) -> None:
