@@ -18,6 +18,8 @@ class SignedRequest:
         first answer that carries it, redirects included: a Hub names the commit and then redirects to its CDN.
     states: for a file without digests: reads them from the headers of an answer that carries the file whole. Answers
         after a redirect to another place are not asked.
+    window: for a service that knows no Range: the URL of the bytes from the first to before the second number, answered by
+        200 with just these. Where it redirects to is asked anew for each window.
     expires_in: seconds from signing until the engine must ask again; None = never.
     tls: how this source's certificates are checked, after redirects as well.
     """
@@ -27,6 +29,7 @@ class SignedRequest:
     secret_headers: frozenset[str] = frozenset({"authorization", "cookie", "proxy-authorization"})
     expect: Mapping[str, str] = field(default_factory=dict)
     states: Callable[[Mapping[str, str]], tuple[Digest, ...]] | None = None
+    window: Callable[[int, int], str] | None = None
     expires_in: float | None = None
     tls: Tls = SYSTEM_TLS
 

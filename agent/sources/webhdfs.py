@@ -67,9 +67,11 @@ class WebHdfsSource:
         status = await self._status(file.locator)
         if _validator(status) != file.validator:
             raise SourceChanged(f"{self._what}: {file.path} changed at its source")
-        url = self._url(file.locator, "OPEN", {})
         return SignedRequest(
-            url=url,
+            url=self._url(file.locator, "OPEN", {}),
+            window=lambda start, end: self._url(
+                file.locator, "OPEN", {"offset": str(start), "length": str(end - start)}
+            ),
             headers=self._headers,
             secret_headers=frozenset(name.lower() for name in self._headers),
             expires_in=_LOOK_SECONDS,

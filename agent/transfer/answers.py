@@ -40,6 +40,13 @@ def check_whole(headers: Mapping[str, str], *, size: int | None, what: str) -> N
         raise SourceChanged(f"{what} has {length} bytes now, {size} when it was listed")
 
 
+def check_window(headers: Mapping[str, str], *, length: int, what: str) -> None:
+    """200 to a window: it must bring that many bytes, where it says how many."""
+    stated = headers.get("content-length", "")
+    if stated.isdigit() and int(stated) != length:
+        raise Retryable(Reason.SOURCE_ERROR, f"{what}: the server answers with another range")
+
+
 def check_encoding(headers: Mapping[str, str], *, what: str) -> None:
     """The bytes must be the file's own, not a compressed form of them."""
     encoding = headers.get("content-encoding", "identity").strip().lower()

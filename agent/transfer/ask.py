@@ -36,12 +36,18 @@ class Head(Protocol):
 
 def ask(part: PartWork, shop: Workshop) -> Answer:
     """The answer that carries the bytes, redirects followed; the route remembers where they led."""
+    window: Place | None = None
     for _ in range(MAX_REDIRECTS + 1):
         route = route_of(part)
-        place = route.place
+        place = window or route.place
         headers = {**HEADERS, **place.headers}
         whole = part.is_whole_file and part.at == part.start
-        if part.end is not None and not (whole and (route.signed.states or not part.of.ranges)):
+        if part.end is not None and route.signed.window is not None:
+            if window is None:
+                place = window = Place(
+                    route.signed.window(part.at, part.end), dict(route.signed.headers)
+                )
+        elif part.end is not None and not (whole and (route.signed.states or not part.of.ranges)):
             headers["Range"] = f"bytes={part.at}-{part.end - 1}"
         elif part.at > part.start:
             shop.progress.found(-part.rewind())
@@ -49,7 +55,11 @@ def ask(part: PartWork, shop: Workshop) -> Answer:
         try:
             check_expected(route, place, answer, part)
             if answer.status in REDIRECTS:
-                follow(route, place, answer, part)
+                following = follow(route, place, answer, part)
+                if window is None:
+                    route.place = following
+                else:
+                    window = following
             elif answer.status in (200, 206):
                 check_confirmed(route, part)
                 return answer
@@ -62,8 +72,8 @@ def ask(part: PartWork, shop: Workshop) -> Answer:
     raise Stalled(Reason.SOURCE_ERROR, f"{part.of.file.path}: too many redirects")
 
 
-def follow(route: Route, place: Place, answer: Head, part: PartWork) -> None:
-    """The route goes on where the answer leads. Raises `Stalled`."""
+def follow(route: Route, place: Place, answer: Head, part: PartWork) -> Place:
+    """Where the answer leads. Raises `Stalled`."""
     what = part.of.file.path
     # Headers are read as Latin-1, but what is sent there is UTF-8 if anything.
     location = quote(answer.headers.get("location", "").encode("latin-1"), safe=_AS_IT_IS)
@@ -83,7 +93,7 @@ def follow(route: Route, place: Place, answer: Head, part: PartWork) -> None:
     if (old.scheme, old.netloc) != (new.scheme, new.netloc):
         secret = route.signed.secret_headers
         headers = {name: value for name, value in headers.items() if name.lower() not in secret}
-    route.place = Place(target, headers)
+    return Place(target, headers)
 
 
 def check_expected(route: Route, place: Place, answer: Head, part: PartWork) -> None:

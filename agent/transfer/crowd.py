@@ -194,7 +194,7 @@ class Crowd:
         route = ask.route_of(part)
         ask.check_expected(route, route.place, head, part)
         if head.status in ask.REDIRECTS:
-            ask.follow(route, route.place, head, part)
+            route.place = ask.follow(route, route.place, head, part)
             return self._follow(line, head, part)
         if head.status != 200:
             self._refused(part, answers.failure(head.status, head.headers, what=part.of.file.path))

@@ -10,7 +10,7 @@ from agent.errors import Retryable, SourceChanged
 from agent.manifest import Algorithm
 from agent.origin import LocalPath
 from agent.transfer import answers
-from agent.transfer.ask import ask, learn
+from agent.transfer.ask import ask, learn, route_of
 from agent.transfer.budget import BUFFER_BYTES
 from agent.transfer.connection import unreachable
 from agent.transfer.files import (
@@ -92,6 +92,8 @@ def _download(part: PartWork, fd: int, writer: Writer, shop: Workshop) -> None:
         answers.check_encoding(answer.headers, what=file.path)
         if answer.status == 206:
             answers.check_partial(answer.headers, start=part.at, size=file.size, what=file.path)
+        elif part.end is not None and route_of(part).signed.window is not None:
+            answers.check_window(answer.headers, length=part.end - part.at, what=file.path)
         else:
             answers.check_whole(answer.headers, size=file.size, what=file.path)
             if not part.is_whole_file and part.end is not None:
@@ -105,7 +107,7 @@ def _download(part: PartWork, fd: int, writer: Writer, shop: Workshop) -> None:
 
 def _receive_body(part: PartWork, answer: Answer, fd: int, writer: Writer, shop: Workshop) -> None:
     buffer, asked = _buffer(), part.end
-    part.divisible = answer.status == 206
+    part.divisible = answer.status == 206 or route_of(part).signed.window is not None
     while room := part.take(shop.throttle.bite):
         try:
             count = answer.read_into(buffer[:room])
