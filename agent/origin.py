@@ -41,9 +41,26 @@ class LocalPath:
     path: Path
 
 
+class OpenFile(Protocol):
+    """Reads on from where it was opened. Blocks; raises `FetchError` only."""
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """A file that only a library can read. open: at an offset, in a thread; raises `FetchError`."""
+
+    open: Callable[[int], OpenFile]
+
+
 class Origin(Protocol):
     """A place that serves the bytes of a file."""
 
-    async def sign(self, file: RemoteFile) -> SignedRequest | LocalPath:
+    async def sign(self, file: RemoteFile) -> SignedRequest | LocalPath | Readable:
         """Raises `FetchError`. Called again when a request expired or was refused (401/403)."""
         ...

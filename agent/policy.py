@@ -50,6 +50,8 @@ class SourcePolicy:
     credential_endpoints: `host` or `host:port` that stored credentials may go to although a user's
         `storage.parameters` named it; None = any.
     hf_endpoint: Hub that `hf://` means; None = HF_ENDPOINT, else huggingface.co.
+    generic_schemes: those that whatever fsspec has for them may serve; None = any. Such a library connects by itself, so
+        that redirects and what a name resolves to later are not checked.
     """
 
     allowed_file_roots: tuple[Path, ...] | None = ()
@@ -57,6 +59,7 @@ class SourcePolicy:
     allowed_networks: tuple[Network, ...] = ()
     credential_endpoints: frozenset[str] | None = frozenset()
     hf_endpoint: str | None = None
+    generic_schemes: frozenset[str] | None = frozenset()
 
     @classmethod
     def unrestricted(cls, *, hf_endpoint: str | None = None) -> "SourcePolicy":
@@ -65,6 +68,7 @@ class SourcePolicy:
             refuse_private_networks=False,
             credential_endpoints=None,
             hf_endpoint=hf_endpoint,
+            generic_schemes=None,
         )
 
     def check_address(self, host: str, ip: str) -> None:

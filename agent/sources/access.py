@@ -117,6 +117,17 @@ class GitAccess(Access):
         return self.password is not None and not self.anonymous
 
 
+@dataclass(frozen=True, slots=True)
+class GenericAccess(Access):
+    """options: what an entry whose type is the scheme gives to the library."""
+
+    options: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def secret(self) -> bool:
+        return bool(self.options) and not self.anonymous
+
+
 A = TypeVar("A", bound=Access)
 
 

@@ -8,6 +8,7 @@ from agent.sources import entries
 from agent.sources.access import (
     AzureAccess,
     GcsAccess,
+    GenericAccess,
     GitAccess,
     HdfsAccess,
     HubAccess,
@@ -82,6 +83,7 @@ class Credentials:
     registry: RegistryAccess = field(default_factory=RegistryAccess)
     hdfs: HdfsAccess = field(default_factory=HdfsAccess)
     git: GitAccess = field(default_factory=GitAccess)
+    generic: GenericAccess = field(default_factory=GenericAccess)
     named: bool = False
     kind: str | None = None
 
@@ -143,7 +145,7 @@ class Credentials:
         Raises `Stalled(CredentialsInvalid)` naming the key.
         """
         values = Values(entry)
-        found = replace(_read(values), named=bool(entry))
+        found = replace(_read(values), generic=entries.generic(entry), named=bool(entry))
         _require_pair(found.s3, "access_key_id", "secret_access_key")
         _require_principal(found.azure)
         return found.with_parameters(parameters)
@@ -162,6 +164,7 @@ class Credentials:
                 registry=first(result.registry, one.registry),
                 hdfs=first(result.hdfs, one.hdfs),
                 git=first(result.git, one.git),
+                generic=first(result.generic, one.generic),
                 named=result.named or one.named,
                 kind=result.kind or one.kind,
             )

@@ -9,6 +9,7 @@ from typing import Any
 from agent.sources.access import (
     AzureAccess,
     GcsAccess,
+    GenericAccess,
     GitAccess,
     HdfsAccess,
     HubAccess,
@@ -133,6 +134,10 @@ def git(values: Values) -> GitAccess:
     return GitAccess(
         user=values.text("username"), password=password, host=values.text("host"), **common(values)
     )
+
+
+def generic(entry: Mapping[str, Any]) -> GenericAccess:
+    return GenericAccess(options={key: value for key, value in entry.items() if key != "type"})
 
 
 def common(values: Values) -> dict[str, Any]:

@@ -40,10 +40,7 @@ def open_source(uri: SourceUri, credentials: Credentials, policy: SourcePolicy) 
     """A source that has not asked anybody yet. Raises `Stalled` where URI, credentials and policy do not go together."""
     kind = kind_of(uri)
     if kind is None:
-        raise Stalled(
-            Reason.UNSUPPORTED_SCHEME,
-            f"no source serves {uri.scheme}://; served are {', '.join(SCHEMES)}",
-        )
+        return _generic(uri, credentials, policy)
     if credentials.kind not in {None, kind, "file"}:
         raise Stalled(
             Reason.CREDENTIALS_INVALID,
@@ -94,6 +91,23 @@ def open_source(uri: SourceUri, credentials: Credentials, policy: SourcePolicy) 
             from agent.sources.http import HttpSource
 
             return HttpSource(uri, policy)
+
+
+def _generic(uri: SourceUri, credentials: Credentials, policy: SourcePolicy) -> Source:
+    from agent.sources.generic import GenericSource, serves
+
+    if not serves(uri.scheme, policy):
+        raise Stalled(
+            Reason.UNSUPPORTED_SCHEME,
+            f"no source serves {uri.scheme}://; served are {', '.join(SCHEMES)}, "
+            "and those of fsspec that an admin lists in generic_schemes",
+        )
+    if credentials.kind not in {None, uri.scheme}:
+        raise Stalled(
+            Reason.CREDENTIALS_INVALID,
+            f"the storage entry is of type {credentials.kind}, which does not serve {uri.scheme}://",
+        )
+    return GenericSource(uri, credentials.generic, policy)
 
 
 def kind_of(uri: SourceUri) -> str | None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from agent.errors import Retryable, SourceChanged
 from agent.manifest import Algorithm
-from agent.origin import LocalPath
+from agent.origin import LocalPath, Readable
 from agent.transfer import answers
 from agent.transfer.ask import ask, learn, route_of
 from agent.transfer.budget import BUFFER_BYTES
@@ -56,6 +56,8 @@ def receive(unit: Unit, shop: Workshop) -> None:
             writer = Writer(fd, direct=shop.direct and _may_be_direct(part))
             if isinstance(part.route, LocalPath):
                 _copy(part, part.route.path, fd, writer, shop)
+            elif isinstance(part.route, Readable):
+                _read(part, part.route, fd, writer, shop)
             elif part.of.size == 0:
                 # Nothing to ask for.
                 pass
@@ -121,14 +123,7 @@ def _receive_body(part: PartWork, answer: Answer, fd: int, writer: Writer, shop:
             raise Retryable(
                 Reason.SOURCE_UNREACHABLE, f"{part.of.file.path}: the connection was cut"
             )
-        data = buffer[:count]
-        writer.write(data, part.at)
-        feed(part.hashers, data)
-        part.at += count
-        if part.at - part.claimed >= CLAIM_BYTES:
-            _claim(part, fd, shop)
-        shop.progress.received(count)
-        shop.throttle.spend(count, shop.stop)
+        _keep(part, buffer[:count], fd, writer, shop)
     if part.end != asked:
         # Somebody else brings the rest; the connection is given up.
         return
@@ -138,6 +133,37 @@ def _receive_body(part: PartWork, answer: Answer, fd: int, writer: Writer, shop:
     # Reads the end of a chunked body, so that the connection can be used again.
     if not answer.ended:
         answer.read_into(buffer[:1])
+
+
+def _read(part: PartWork, source: Readable, fd: int, writer: Writer, shop: Workshop) -> None:
+    """From a library: in the same pieces, which it makes anew each time."""
+    what = part.of.file.path
+    file = source.open(part.at)
+    try:
+        part.divisible = part.end is not None
+        while room := part.take(min(BUFFER_BYTES, shop.throttle.bite)):
+            data = file.read(room)
+            shop.check()
+            if not data and part.end is not None:
+                raise SourceChanged(f"{what} became shorter while it was read")
+            if not data:
+                return
+            _keep(part, memoryview(data), fd, writer, shop)
+        if part.end == part.of.size and file.read(1):
+            raise SourceChanged(f"{what} is longer than when it was listed")
+    finally:
+        file.close()
+
+
+def _keep(part: PartWork, data: memoryview, fd: int, writer: Writer, shop: Workshop) -> None:
+    """Bytes that came, to their place on disk and into the digests."""
+    writer.write(data, part.at)
+    feed(part.hashers, data)
+    part.at += len(data)
+    if part.at - part.claimed >= CLAIM_BYTES:
+        _claim(part, fd, shop)
+    shop.progress.received(len(data))
+    shop.throttle.spend(len(data), shop.stop)
 
 
 def _copy(part: PartWork, source: Path, fd: int, writer: Writer, shop: Workshop) -> None:

@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Final
 
 from agent.errors import Retryable
-from agent.origin import LocalPath, Origin
+from agent.origin import LocalPath, Origin, Readable
 from agent.transfer.ask import new_route
 from agent.transfer.work import FileWork, Route, Unit
 from shared.domain.reasons import Reason
@@ -35,10 +35,10 @@ class Routes:
         work.origin = (work.origin + 1) % len(self._origins)
         return work.origin != 0
 
-    async def _route(self, work: FileWork) -> Route | LocalPath:
+    async def _route(self, work: FileWork) -> Route | LocalPath | Readable:
         """The one there is, or a new one when it is about to expire or was refused."""
         route = work.route
-        if isinstance(route, LocalPath):
+        if isinstance(route, LocalPath | Readable):
             return route
         if isinstance(route, Route) and not route.expires(now=monotonic()):
             return route
@@ -50,4 +50,4 @@ class Routes:
                 Reason.SOURCE_UNREACHABLE,
                 f"{work.file.path}: no signed request within {_SIGN_SECONDS:.0f} s",
             ) from exc
-        return signed if isinstance(signed, LocalPath) else new_route(signed)
+        return signed if isinstance(signed, LocalPath | Readable) else new_route(signed)

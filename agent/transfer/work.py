@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Final
 
 from agent.manifest import Algorithm, Digest, RemoteFile, Strength
-from agent.origin import LocalPath, SignedRequest
+from agent.origin import LocalPath, Readable, SignedRequest
 from agent.transfer.checksums import Crc, Hasher, is_combinable, join, new_hasher
 from agent.transfer.journal import file_id
 from agent.transfer.parts import Range
@@ -61,7 +61,7 @@ class FileWork:
     learned: Digest | None = None
     id: str = ""
     origin: int = 0
-    route: Route | LocalPath | None = None
+    route: Route | LocalPath | Readable | None = None
     reserved: bool = False
     ranges: bool = True
     restart: bool = False
@@ -131,7 +131,7 @@ class PartWork:
     claimed: int = -1
     crcs: dict[Algorithm, Crc] = field(default_factory=dict)
     whole: Hasher | None = None
-    route: Route | LocalPath | None = None
+    route: Route | LocalPath | Readable | None = None
     finished: bool = False
     generation: int = 0
     divisible: bool = False
