@@ -230,6 +230,7 @@ class Agent:
                 allowed_networks=settings.allowed_networks,
                 credential_endpoints=frozenset(settings.credential_endpoints),
                 hf_endpoint=settings.hf_endpoint,
+                generic_schemes=frozenset(settings.generic_schemes),
             ),
             blocking=self._blocking,
         )

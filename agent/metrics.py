@@ -4,7 +4,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.domain.reasons import Reason
 
-_SCHEMES = frozenset({"s3", "gs", "hf", "http", "https", "file"})
+_SCHEMES = frozenset(
+    {
+        *("s3", "gs", "hf", "http", "https", "file", "az", "abfs", "abfss", "oci", "modelscope"),
+        *("webhdfs", "swebhdfs", "hdfs", "git+https", "git+http"),
+    }
+)
 # From a listing that is cached to a model of hundreds of gigabytes.
 _SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600)
 

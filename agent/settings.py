@@ -104,7 +104,11 @@ class AgentSettings(Settings):
     )
     credential_endpoints: tuple[str, ...] = Field(
         default=(),
-        description="host or host:port that stored credentials may go to although storage.parameters names it.",
+        description="host or host:port that stored credentials may go to although storage.parameters or a URI names it.",
+    )
+    generic_schemes: tuple[str, ...] = Field(
+        default=(),
+        description="Further schemes, such as ftp, that may be read through whatever fsspec has for them: slower, verified by size alone, and with connections that allowed_networks cannot check.",
     )
     # One object is watched; a few requests a minute are all that a quiet node needs.
     kube_qps: float = Field(default=10, gt=0, description="Requests a second to the API server.")

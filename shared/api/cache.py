@@ -87,6 +87,8 @@ class CacheSpec(ApiModel):
     ] = Field(
         max_length=2048,
         description="Where the model comes from: s3://bucket/prefix, gs://bucket/prefix, hf://owner/repo[:revision], "
+        "modelscope://owner/model[:revision], oci://registry/image[:tag][@digest], az://container@account.blob.core.windows.net/prefix, "
+        "https://account.blob.core.windows.net/container/prefix, webhdfs://host:port/path, git+https://host/repo[@revision], "
         "https://host/file, http://host/file or file:///path. Archives (.tar, .tar.gz, .tgz, .zip) are unpacked. "
         "Cannot be changed.",
     )
