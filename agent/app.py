@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import sys
+from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from agent.shelf import Shelf
 from agent.status import StatusWriter
 from agent.storage.errors import StoreError
 from agent.storage.store import Store
+from agent.transfer.budget import Budget
+from agent.tuning import budget_of, follow_budget
 from agent.work import Worker
 from shared.api.node import AgentInfo, LocalModelNode, ModelState
 from shared.kube.client import KubeClient
@@ -67,7 +70,7 @@ def serve(*, config: Path | None, kubeconfig: Path | None) -> int:
         except ApiError as error:
             log.error("no Kubernetes API", error=error.message)
             return 1
-        agent.append(Agent(settings, *client))
+        agent.append(Agent(settings, *client, config=config))
         await agent[0].run(stop)
         return 0
 
@@ -89,8 +92,12 @@ async def _connect(settings: AgentSettings, kubeconfig: Path | None) -> tuple[Ku
 class Agent:
     """Everything that runs on one node."""
 
-    def __init__(self, settings: AgentSettings, client: KubeClient, registry: Any) -> None:
+    def __init__(
+        self, settings: AgentSettings, client: KubeClient, registry: Any, *, config: Path | None
+    ) -> None:
         self._settings = settings
+        self._config = config
+        self._budget = budget_of(settings)
         self._client = client
         self._metrics = AgentMetrics(registry)
         self._blocking = Blocking()
@@ -174,6 +181,7 @@ class Agent:
                         self._reconciler.poke,
                         seconds=settings.credentials_recheck_seconds,
                     ),
+                    **self._follow_settings(),
                 },
             )
         finally:
@@ -187,6 +195,16 @@ class Agent:
             "reconciler": self._reconciler.describe(),
             "engine": self._parts.engine.describe() if self._parts else None,
         }
+
+    def _follow_settings(self) -> dict[str, Coroutine[Any, Any, None]]:
+        if self._config is None:
+            return {}
+        return {"settings": follow_budget(self._config, self._budget, self._use)}
+
+    def _use(self, budget: Budget) -> None:
+        self._budget = budget
+        if self._parts is not None:
+            self._parts.engine.set_budget(budget)
 
     def _node(self) -> LocalModelNode | None:
         return self._nodes.get(self._key) if self._nodes.synced else None
@@ -216,10 +234,8 @@ class Agent:
             self._store,
             root=settings.root,
             limits=CopyLimits(
-                connections=settings.connections,
-                bytes_in_flight=settings.memory_mib << 20,
+                budget=self._budget,
                 part_size=settings.part_size_mib << 20,
-                max_bytes_per_second=settings.max_bytes_per_second,
                 min_free_percent=settings.min_free_percent,
                 archive_ratio=settings.archive_ratio,
                 writing=settings.writing,
@@ -230,7 +246,6 @@ class Agent:
                 allowed_networks=settings.allowed_networks,
                 credential_endpoints=frozenset(settings.credential_endpoints),
                 hf_endpoint=settings.hf_endpoint,
-                generic_schemes=frozenset(settings.generic_schemes),
             ),
             blocking=self._blocking,
         )

@@ -18,29 +18,16 @@ from agent.transfer.engine import Engine
 from agent.transfer.pages import Writing
 from shared.domain.uri import redact
 
-# Files that the engine keeps open at once; far below the 1,024 that every process may.
-_OPEN_FILES = 256
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What copies may use. Bytes; max_bytes_per_second: 0 = unlimited."""
+    """What copies may use. part_size: bytes."""
 
-    connections: int = 64
-    bytes_in_flight: int = 128 << 20
+    budget: Budget = Budget()  # noqa: RUF009 — frozen
     part_size: int = 64 << 20
-    max_bytes_per_second: int = 0
     min_free_percent: float = 0
     archive_ratio: float = 20
     writing: Writing = Writing.AUTO
-
-    def budget(self) -> Budget:
-        return Budget(
-            connections=self.connections,
-            bytes_in_flight=self.bytes_in_flight,
-            open_files=_OPEN_FILES,
-            bytes_per_second=self.max_bytes_per_second or None,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +54,7 @@ def assemble(
 ) -> Parts:
     """Inside a running event loop."""
     engine = Engine(
-        limits.budget(), policy=policy, part_size=limits.part_size, writing=limits.writing
+        limits.budget, policy=policy, part_size=limits.part_size, writing=limits.writing
     )
     ledger = Ledger(
         usage=store.usage,

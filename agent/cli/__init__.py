@@ -1,7 +1,13 @@
 """`localmodel-agent`: the program on every node, and the same engine for one person's folder."""
 
+import gc
 import os
 import sys
+from typing import Final
+
+# Thousands of files are as many objects that live as long as their copy: looking through all of them as often as Python
+# does by itself takes a tenth of the time of many small files.
+_COLLECT: Final = (20_000, 20, 20)
 
 
 def main() -> None:
@@ -9,6 +15,7 @@ def main() -> None:
 
     Even a bug ends in a sentence; LOCALMODEL_DEBUG=1 shows where it is.
     """
+    gc.set_threshold(*_COLLECT)
     try:
         if sys.argv[1:2] == ["run"]:
             from agent.cli.serve import main as run

@@ -20,6 +20,7 @@ from agent.progress import CopyWatch
 from agent.sources.credentials import Credentials
 from agent.storage.store import Store
 from agent.storage.tree import Tree
+from agent.transfer.budget import Budget
 from shared.api.node import LocalModelInfo
 from shared.domain.backoff import delay
 from shared.domain.quantity import human_bytes
@@ -87,7 +88,9 @@ async def _pull(options: PullOptions, wanted: Wanted, watch: CopyWatch) -> Tree:
         parts = assemble(
             store,
             root=options.root,
-            limits=Limits(connections=options.connections, max_bytes_per_second=options.max_rate),
+            limits=Limits(
+                Budget(connections=options.connections, bytes_per_second=options.max_rate or None)
+            ),
             reader=GivenCredentials(options.credentials),
             policy=SourcePolicy.unrestricted(hf_endpoint=os.environ.get("HF_ENDPOINT")),
             blocking=blocking,

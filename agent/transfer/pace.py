@@ -3,10 +3,10 @@
 import math
 from typing import Final
 
-# On a fast network a few fill disk and processor, and more only get in each other's way; far away each waits for answers.
+# On a fast network a few fill disk and processor, and more only get in each other's way; the longer each waits for
+# answers, the more of them fill the same link.
 _NEAR: Final = 4
-_FAR: Final = 16
-_FAR_SECONDS: Final = 0.005
+_PER_SECOND: Final = 1000
 # A trial lets new connections come to speed, then compares. It must bring this much more to be kept.
 _WARM_SECONDS: Final = 0.25
 _LOOK_SECONDS: Final = 0.5
@@ -48,8 +48,8 @@ class Pace:
         moved: bytes received since the start. wanted: connections that there is work for. copies: fetches that share
         them. latency: seconds until answers begin, None before the first.
         """
-        far = latency is not None and latency >= _FAR_SECONDS
-        least = 1 if now < self._slow_until else (_FAR if far else _NEAR) * max(1, copies)
+        each = _NEAR + int((latency or 0) * _PER_SECOND)
+        least = 1 if now < self._slow_until else each * max(1, copies)
         self.width = min(self._most, max(self.width, least))
         if now < self._warm_until or (wanted <= self.width and self._trial is None):
             self._since = None

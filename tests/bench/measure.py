@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.peers import HOME
+
 # Read on and on, and never twice.
 _HOLE_BYTES = 8 << 40
 # The kernel keeps about this much free by itself; filling it would only push out the models.
@@ -141,8 +143,11 @@ def check(folder: Path, sizes: Mapping[str, int], name: str) -> None:
 def _nobodys() -> dict[str, str]:
     """This machine's environment without anybody's identity, proxies or settings."""
     strange = ("AWS_", "GOOGLE_", "HF_", "HUGGING", "LOCALMODEL_", "RCLONE_", "STORAGE_EMULATOR")
-    return {
+    kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(strange) and not name.lower().endswith("_proxy")
     }
+    # As where they are installed, programs in Python find their bytecode, whatever is set here.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return {**kept, "PYTHONPYCACHEPREFIX": str(HOME / "bytecode")}

@@ -36,6 +36,7 @@ class Session:
         self._ground = measure.Ground(folder)
         self._out = self._ground.out
         self._disk_bytes = max(64 * MIB, int(4 * GIB * scale))
+        self._warm: set[str] = set()
 
     def measure(self, load: Load, *, rounds: int) -> Result:
         size = sum(self._farm.models[name].size for name in load.models)
@@ -43,6 +44,9 @@ class Session:
         contestants = [*load.contestants(self._farm, self._far), disk(self._disk_bytes)]
         for name in {client.name for client in contestants} & self._absent.keys():
             result.failures[name] = self._absent[name]
+        for client in contestants:
+            if client.name not in {*LIMITS, *self._warm, *result.failures}:
+                self._warm_up(client)
         for number in range(rounds):
             random.shuffle(contestants)
             for client in contestants:
@@ -57,6 +61,13 @@ class Session:
                     result.add(client.name, run)
                     _say(f"{load.name} {number + 1}: {client.name} {run.wall:.2f} s")
         return result
+
+    def _warm_up(self, client: Client) -> None:
+        """Once, unmeasured: bytecode is written, programs are in memory."""
+        self._warm.add(client.name)
+        self._ground.prepare()
+        with contextlib.suppress(Failed):
+            self._once(client, client.command(clients.WARM, self._out))
 
     def _run(self, load: Load, client: Client) -> Run:
         self._ground.prepare()

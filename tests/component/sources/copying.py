@@ -17,6 +17,7 @@ from agent.progress import CopyWatch
 from agent.sources.credentials import Credentials
 from agent.storage.store import Store
 from agent.storage.tree import Tree
+from agent.transfer.budget import Budget
 from shared.api.node import LocalModelInfo
 
 MIB = 1 << 20
@@ -74,7 +75,7 @@ async def _copier(
         parts = assemble(
             store,
             root=root,
-            limits=Limits(connections=4, part_size=MIB, max_bytes_per_second=rate),
+            limits=Limits(Budget(connections=4, bytes_per_second=rate or None), part_size=MIB),
             reader=GivenCredentials(credentials or Credentials()),
             policy=policy,
             blocking=blocking,

@@ -37,7 +37,7 @@ class Network:
         )
 
 
-@pytest.mark.parametrize(("latency", "width"), [(None, 4), (0.001, 4), (0.04, 16)])
+@pytest.mark.parametrize(("latency", "width"), [(None, 4), (0.0005, 4), (0.0201, 24), (0.3, 64)])
 def test_a_far_source_is_asked_over_more_connections_at_once(
     latency: float | None, width: int
 ) -> None:
@@ -57,7 +57,7 @@ def test_connections_are_added_until_more_bring_nothing(total: float, enough: in
     widths = network.run(60)
     rates = [min(total, width * 1e6) for width in widths]
     assert sum(rates) / len(rates) >= 0.8 * min(total, 64e6)
-    assert min(widths) <= 2 * enough
+    assert min(widths) <= max(2 * enough, 44)
 
 
 def test_the_budget_is_never_exceeded_and_may_change() -> None:

@@ -1,0 +1,57 @@
+"""The budget follows the settings file while the agent runs; what else the file says counts from the next start."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from agent.settings import AgentSettings
+from agent.transfer.budget import Budget
+from shared.ops.settings import SettingsError, load
+
+# The kubelet takes about a minute to bring a changed ConfigMap.
+_LOOK_SECONDS: Final = 10.0
+# Files that the engine keeps open at once; far below the 1,024 that every process may.
+_OPEN_FILES: Final = 256
+
+log = structlog.get_logger(__name__)
+
+
+def budget_of(settings: AgentSettings) -> Budget:
+    """What all copies together may use."""
+    return Budget(
+        connections=settings.connections,
+        bytes_in_flight=settings.memory_mib << 20,
+        open_files=_OPEN_FILES,
+        bytes_per_second=settings.max_bytes_per_second or None,
+    )
+
+
+async def follow_budget(
+    file: Path,
+    budget: Budget,
+    use: Callable[[Budget], None],
+    *,
+    look_seconds: float = _LOOK_SECONDS,
+) -> None:
+    """For ever: `use` what the file says whenever that changes. A file that cannot be read changes nothing.
+
+    budget: in use now.
+    """
+    said = ""
+    while True:
+        await asyncio.sleep(look_seconds)
+        try:
+            settings = await asyncio.to_thread(load, AgentSettings, file=file)
+        except SettingsError as error:
+            if str(error) != said:
+                said = str(error)
+                log.warning("settings are wrong, the former budget stays", error=said)
+            continue
+        said = ""
+        if budget_of(settings) != budget:
+            budget = budget_of(settings)
+            use(budget)
+            log.info("budget changed", connections=budget.connections, rate=budget.bytes_per_second)
