@@ -1,6 +1,7 @@
 """az:// and Azure's https:// against Azurite, and against a wire-level service where the emulator is too kind."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from agent.sources.credentials import Credentials
 from agent.sources.registry import kind_of
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri
+from tests.component.sources.copying import MIB, copied, interrupted
 from tests.component.sources.reading import content, get, only, opened, paths, resolved
 from tests.support.processes import free_ports
 from tests.support.servers.azure import (
@@ -388,3 +390,37 @@ async def test_each_refusal_has_its_reason(
     if reason is Reason.SOURCE_THROTTLED:
         assert isinstance(error, Retryable)
         assert error.after == 9
+
+
+async def test_an_interrupted_copy_goes_on_where_it_was(
+    azure_server: AzureServer, loopback_policy: SourcePolicy, tmp_path: Path
+) -> None:
+    body = os.urandom(16 * MIB)
+    azure_server.put("models", "resumed/model.bin", body)
+    uri, credentials = "az://models/resumed", keyed(azure_server)
+    await interrupted(uri, tmp_path, loopback_policy, credentials, after=8 * MIB)
+    done = await copied(uri, tmp_path, loopback_policy, credentials)
+    assert done.files == {"model.bin": body}
+    assert done.moved <= 12 * MIB
+
+
+async def test_a_blob_that_is_replaced_while_it_is_fetched_is_fetched_anew_and_never_mixed(
+    azure_server: AzureServer, loopback_policy: SourcePolicy, tmp_path: Path
+) -> None:
+    old, new = os.urandom(12 * MIB), os.urandom(12 * MIB)
+    azure_server.put("models", "midway/model.bin", old)
+    uri, credentials = "az://models/midway", keyed(azure_server)
+    await interrupted(uri, tmp_path, loopback_policy, credentials, after=4 * MIB)
+    azure_server.put("models", "midway/model.bin", new)
+    done = await copied(uri, tmp_path, loopback_policy, credentials)
+    assert done.files == {"model.bin": new}
+
+
+async def test_content_that_is_not_what_its_md5_says_is_not_published(
+    azure_server: AzureServer, loopback_policy: SourcePolicy, tmp_path: Path
+) -> None:
+    azure_server.put_with_md5("models", "wrong/file", b"content", hashlib.md5(b"other").digest())
+    with pytest.raises(Stalled) as caught:
+        await copied("az://models/wrong", tmp_path, loopback_policy, keyed(azure_server))
+    assert caught.value.reason is Reason.CHECKSUM_MISMATCH
+    assert not list((tmp_path / "models").iterdir())
