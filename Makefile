@@ -9,7 +9,7 @@ VERSION := 0.1.0
 RUN := uv run --frozen --no-sync
 export PATH := $(PATH):$(CACHE)/uv/bin
 
-.PHONY: help setup uv nginx controlplane lint fmt crds test test-unit test-component test-cluster test-e2e images audit demo demo-cluster bench bench-controller clean
+.PHONY: help setup uv nginx controlplane servers lint fmt crds test test-unit test-component test-cluster test-e2e images audit demo demo-cluster bench bench-controller clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ nginx:
 controlplane: uv
 	@$(PYTHON) -m tests.support.binaries
 
+servers: uv nginx
+	@$(PYTHON) -m tests.support.binaries servers
+
 lint: uv ## Formatting, lints, types, import rules, generated files
 	$(RUN) ruff format --check
 	$(RUN) ruff check
@@ -52,7 +55,7 @@ test: setup lint ## Everything that must pass: lints and all tests
 test-unit: uv ## The quick tests: no servers, no control plane
 	$(RUN) pytest tests/unit tests/property
 
-test-component: uv nginx ## Each source against its real server, the engine and the command line
+test-component: servers ## Each source against its real server, the engine and the command line
 	$(RUN) pytest tests/component
 
 test-cluster: setup ## Both programs on a real etcd, kube-apiserver and kube-controller-manager
