@@ -116,7 +116,11 @@ class Agent:
             stalled=settings.stalled_retry_seconds,
         )
         self._memory = Memory(policy=retry, clock=now, jitter=random.random)
-        self._reader = KubernetesCredentials(client, namespace=settings.credentials_namespace)
+        self._reader = KubernetesCredentials(
+            client,
+            namespace=settings.credentials_namespace,
+            own=settings.namespace_credentials == "own",
+        )
         self._writer = StatusWriter(
             client,
             node_name=settings.node_name,
@@ -246,6 +250,7 @@ class Agent:
                 allowed_networks=settings.allowed_networks,
                 credential_endpoints=frozenset(settings.credential_endpoints),
                 hf_endpoint=settings.hf_endpoint,
+                generic_schemes=frozenset(settings.generic_schemes),
             ),
             blocking=self._blocking,
         )

@@ -18,6 +18,8 @@ from shared.kube.errors import ApiError, Forbidden, NotFound
 from shared.kube.resource import SECRETS, SERVICE_ACCOUNTS, Resource
 
 STORAGE_CONFIG = "storage-config"
+# deploy/base/agent-rbac.yaml; bound to the agents by namespaces that have credentials of their own.
+READERS = "localmodel-credentials-reader"
 
 # A copy may wait a little for the API server; it is retried later anyway.
 _READ_SECONDS = 30.0
@@ -26,11 +28,15 @@ _MOST_SECRETS = 16
 
 
 class KubernetesCredentials:
-    """Named ServiceAccounts and Secrets of one namespace, by get, never by list."""
+    """Named ServiceAccounts and Secrets, by get, never by list.
 
-    def __init__(self, client: KubeClient, *, namespace: str) -> None:
+    They are in one namespace; own: those that a namespace's cache names are in that namespace, which has to let us.
+    """
+
+    def __init__(self, client: KubeClient, *, namespace: str, own: bool = False) -> None:
         self._client = client
         self._namespace = namespace
+        self._own = own
 
     async def read(self, access: Access) -> Reading:
         """Never raises: what hinders is part of the reading, and so are the versions seen until then."""
@@ -58,19 +64,20 @@ class KubernetesCredentials:
 
     async def _read(self, access: Access, seen: dict[str, str]) -> Credentials:
         parameters = dict(access.parameters)
+        where = (access.namespace if self._own else None) or self._namespace
         if access.storage is not None:
-            return await self._from_storage_config(access.storage, parameters, seen)
+            return await self._from_storage_config(where, access.storage, parameters, seen)
         if access.service_account is None:
             return Credentials.from_storage_config({}, parameters) if parameters else Credentials()
-        credentials = await self._from_service_account(access.service_account, seen)
+        credentials = await self._from_service_account(where, access.service_account, seen)
         if parameters:
             credentials = credentials.with_parameters(parameters)
         return credentials
 
     async def _from_storage_config(
-        self, key: str, parameters: Mapping[str, str], seen: dict[str, str]
+        self, where: str, key: str, parameters: Mapping[str, str], seen: dict[str, str]
     ) -> Credentials:
-        secret = await self._get(SECRETS, STORAGE_CONFIG, seen)
+        secret = await self._get(SECRETS, where, STORAGE_CONFIG, seen)
         text = _data(secret).get(key)
         if text is None:
             raise Stalled(
@@ -87,8 +94,10 @@ class KubernetesCredentials:
             )
         return Credentials.from_storage_config(entry, parameters)
 
-    async def _from_service_account(self, name: str, seen: dict[str, str]) -> Credentials:
-        account = await self._get(SERVICE_ACCOUNTS, name, seen)
+    async def _from_service_account(
+        self, where: str, name: str, seen: dict[str, str]
+    ) -> Credentials:
+        account = await self._get(SERVICE_ACCOUNTS, where, name, seen)
         named = [ref.get("name") for ref in account.get("secrets") or () if ref.get("name")]
         if not named:
             raise Stalled(
@@ -96,22 +105,27 @@ class KubernetesCredentials:
             )
         found: list[Credentials] = []
         for secret_name in named[:_MOST_SECRETS]:
-            secret = await self._get(SECRETS, secret_name, seen)
+            secret = await self._get(SECRETS, where, secret_name, seen)
             annotations = secret["metadata"].get("annotations") or {}
             found.append(Credentials.from_secret(_data(secret), annotations))
         return Credentials.merged(found)
 
-    async def _get(self, resource: Resource, name: str, seen: dict[str, str]) -> dict[str, Any]:
+    async def _get(
+        self, resource: Resource, where: str, name: str, seen: dict[str, str]
+    ) -> dict[str, Any]:
         what = f"{resource.kind}/{name}"
-        shown = f"{resource.kind} {name!r} in namespace {self._namespace!r}"
+        shown = f"{resource.kind} {name!r} in namespace {where!r}"
         try:
-            found = await self._client.get(resource, name, namespace=self._namespace)
+            found = await self._client.get(resource, name, namespace=where)
         except NotFound as error:
             seen[what] = ""
             raise Stalled(Reason.CREDENTIALS_MISSING, f"{shown} does not exist") from error
         except Forbidden as error:
             seen[what] = ""
-            raise Stalled(Reason.CREDENTIALS_MISSING, f"the agent may not read {shown}") from error
+            hint = "" if where == self._namespace else f": bind ClusterRole {READERS} there"
+            raise Stalled(
+                Reason.CREDENTIALS_MISSING, f"the agent may not read {shown}{hint}"
+            ) from error
         except ApiError as error:
             raise Retryable(
                 Reason.CREDENTIALS_UNREACHABLE, f"{shown} could not be read: {error.reason}"

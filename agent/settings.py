@@ -4,6 +4,7 @@ import os
 import socket
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -29,6 +30,10 @@ class AgentSettings(Settings):
     credentials_namespace: str = Field(
         default="kserve-localmodel-jobs",
         description="Namespace of the ServiceAccounts and Secrets that copies name.",
+    )
+    namespace_credentials: Literal["shared", "own"] = Field(
+        default="shared",
+        description="Where the credentials of a namespace's caches are: shared, in credentials_namespace, as KServe has it; own, in the cache's namespace, which binds ClusterRole localmodel-credentials-reader to the agents.",
     )
     lease_namespace: str = Field(
         default="localmodel-agents", description="Namespace of this node's heartbeat Lease."

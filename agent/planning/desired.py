@@ -18,6 +18,8 @@ class Access:
     service_account: str | None = None
     storage: str | None = None
     parameters: tuple[tuple[str, str], ...] = ()
+    namespace: str | None = None
+    """Of the cache that names them; None for cluster caches and where nothing is named."""
 
     @property
     def named(self) -> bool:
@@ -84,6 +86,7 @@ class Wanted:
 def read_entry(info: LocalModelInfo) -> Entry:
     """One line of the work list; an unreadable size counts as undeclared, it only serves a message."""
     storage = info.storage
+    names_some = info.service_account_name or (storage and storage.key)
     try:
         declared = None if info.model_size is None else parse_quantity(info.model_size)
     except ValueError:
@@ -99,6 +102,7 @@ def read_entry(info: LocalModelInfo) -> Entry:
             service_account=info.service_account_name or None,
             storage=(storage.key or None) if storage else None,
             parameters=tuple(sorted((storage.parameters or {}).items())) if storage else (),
+            namespace=(info.namespace or None) if names_some else None,
         ),
         namespace=info.namespace or None,
         revision=info.revision or None,

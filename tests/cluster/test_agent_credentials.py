@@ -10,6 +10,7 @@ import pytest
 
 from shared.domain.storage_key import storage_key
 from tests.cluster.worklist import WorkList, account, files_below, model, secret
+from tests.support.cluster import AGENTS_NAMESPACE, CREDENTIALS_NAMESPACE
 from tests.support.controlplane import ControlPlane
 from tests.support.programs import Agent
 from tests.support.servers.s3 import NOBODY, PUBLIC_BUCKET, READER, Keys, S3Server
@@ -189,3 +190,29 @@ def test_a_cache_whose_credentials_are_refused_gets_nothing_although_the_bytes_a
     assert work.report("rich")["state"] == "ModelDownloaded"
     control_plane.apply(keys_secret("poor-keys", READER, s3))
     work.wait_downloaded("team/poor")
+
+
+def test_a_namespace_may_keep_the_credentials_of_its_caches(
+    start_agent: StartAgent, control_plane: ControlPlane, s3: S3Server
+) -> None:
+    team = {"namespace": "keeps-its-own"}
+    control_plane.kubectl("create", "namespace", "keeps-its-own")
+    for item in (keys_secret("own-keys", READER, s3), account("own", "own-keys")):
+        control_plane.apply({**item, "metadata": {**item["metadata"], **team}})
+    _, work = start_agent("credentials-own", namespace_credentials="own")
+    work.set(
+        model("mine", "s3://models/llama", serviceAccountName="own", **team),
+        model("everybodys", "s3://models/llama/", serviceAccountName="own"),
+    )
+    found = work.wait_report("keeps-its-own/mine", state="ModelDownloadError")
+    assert found["reason"] == "CredentialsMissing"
+    assert "bind ClusterRole localmodel-credentials-reader" in found["message"]
+    control_plane.kubectl(
+        "create", "rolebinding", "own-credentials", "-n", "keeps-its-own",
+        "--clusterrole=localmodel-credentials-reader",
+        f"--serviceaccount={AGENTS_NAMESPACE}:localmodel-agent",
+    )  # fmt: skip
+    work.wait_downloaded("keeps-its-own/mine")
+    # A cache of the whole cluster has its credentials where they always were.
+    found = work.wait_report("everybodys", state="ModelDownloadError")
+    assert f"in namespace {CREDENTIALS_NAMESPACE!r} does not exist" in found["message"]

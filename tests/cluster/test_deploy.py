@@ -194,8 +194,17 @@ def test_no_rule_of_ours_says_everything_and_secrets_are_read_in_one_namespace_b
         for rule in role["rules"]:
             assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
             if "secrets" in rule["resources"]:
-                readers.append((role["kind"], role["metadata"]["namespace"], rule["verbs"]))
-    assert readers == [("Role", CREDENTIALS_NAMESPACE, ["get"])]
+                readers.append(
+                    (role["metadata"]["name"], role["metadata"].get("namespace"), rule["verbs"])
+                )
+    assert sorted(readers, key=str) == [
+        ("localmodel-agent", CREDENTIALS_NAMESPACE, ["get"]),
+        ("localmodel-credentials-reader", None, ["get"]),
+    ]
+    bound = [
+        item["roleRef"]["name"] for item in of_kind(installed, "RoleBinding", "ClusterRoleBinding")
+    ]
+    assert "localmodel-credentials-reader" not in bound
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])

@@ -83,8 +83,8 @@ def program(name: str, *, changed: str = "", again: bool = False) -> Archive:
     tag = {"agent": AGENT, "controller": CONTROLLER}[name] + (f"-{changed}" if changed else "")
     path = _place(tag + ("-again" if again else ""), *_sources(name), base())
     if again or not path.exists():
-        build = ["bud", "--format=docker", "--isolation=chroot", "--timestamp=0"]
-        build += ["--no-cache"] if again else ["--layers"]
+        build = ["bud", "--format=docker", "--isolation=chroot", "--timestamp=0", "--layers"]
+        build += ["--no-cache"] if again else []
         build += [f"--build-arg=BASE={base()}", f"--file=Dockerfile.{name}", *_trusting()]
         build += [f"--label=localmodel.test/changed={changed}"] if changed else []
         _buildah(*build, f"--tag={tag}", ".")

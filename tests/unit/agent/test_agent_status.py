@@ -113,7 +113,7 @@ def test_a_refused_access_shows_only_at_the_entry_that_uses_it() -> None:
         *lines,
         disk=disk(published()),
         granted={KEY: frozenset({Access()})},
-        refusals={KEY: {Access("poor"): refused}},
+        refusals={KEY: {Access("poor", namespace="team"): refused}},
     )
     assert build_status(scene(*lines, seen=seen)).model_status == {
         "mine": ModelState.DOWNLOADED,

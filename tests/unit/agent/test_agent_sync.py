@@ -197,7 +197,9 @@ def test_an_eviction_that_failed_waits() -> None:
 def test_a_refused_access_does_not_disturb_the_others() -> None:
     mine, theirs = line("mine"), line("theirs", namespace="team", account="poor")
     refused = {
-        Access("poor"): failure(next_try=after(9), fingerprint=wanted(mine, theirs).fingerprint)
+        Access("poor", namespace="team"): failure(
+            next_try=after(9), fingerprint=wanted(mine, theirs).fingerprint
+        )
     }
     seen = world(
         mine,
