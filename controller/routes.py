@@ -196,6 +196,8 @@ def _compare_reports(world: World, was: WorkView, now: WorkView, dirty: Dirty) -
         old, new = was.reports.get(key), now.reports.get(key)
         if old is new or old == new:
             continue
+        if key in world.serving.users and (old and old.state) != (new and new.state):
+            dirty.volumes.add(key)
         if old is None or new is None:
             dirty.nodes.add(now.name)
             dirty.caches.add(key)

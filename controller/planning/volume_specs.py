@@ -1,4 +1,4 @@
-"""What of a group's edited volume specs Kubernetes lets into volumes that exist. Pure.
+"""What a group's volume specs make of a cache's volume and claim, and what of later edits Kubernetes lets into them. Pure.
 
 Compared is what the group says: fields that the API server filled in, or other controllers own, are no difference.
 """
@@ -6,7 +6,10 @@ Compared is what the group says: fields that the API server filled in, or other 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from shared.api.meta import API_VERSION
 from shared.domain.quantity import parse_quantity
+from shared.domain.serving import CACHE_ANNOTATION, Pair
+from shared.domain.views import CacheView, GroupView
 
 # What an update of a PersistentVolume may change, with what stands for absence.
 _MUTABLE: Final[Mapping[str, Any]] = {
@@ -74,3 +77,30 @@ def _plain(value: object) -> object:
         except ValueError:
             return value
     return value
+
+
+def new_volume(cache: CacheView, group: GroupView, one: Pair) -> dict[str, Any]:
+    meta: dict[str, Any] = {"name": one.volume, "annotations": {CACHE_ANNOTATION: cache.key}}
+    if cache.namespace is None:
+        meta["ownerReferences"] = [_reference(cache)]
+    spec = {name: value for name, value in group.volume.items() if name != "claimRef"}
+    return {"metadata": meta, "spec": spec}
+
+
+def new_claim(cache: CacheView, group: GroupView, one: Pair) -> dict[str, Any]:
+    spec = {**group.claim, "volumeName": one.volume}
+    if group.volume.get("storageClassName") is None:
+        spec.setdefault("storageClassName", "")  # else a cluster's default class would be filled in
+    meta = {"name": one.claim, "namespace": one.namespace, "ownerReferences": [_reference(cache)]}
+    return {"metadata": meta, "spec": spec}
+
+
+def _reference(cache: CacheView) -> dict[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": cache.kind,
+        "name": cache.name,
+        "uid": cache.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }

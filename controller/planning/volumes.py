@@ -15,9 +15,15 @@ from controller.actions import (
     PatchVolume,
     VolumeAction,
 )
-from controller.planning.volume_specs import claim_outdated, outdated, updated
+from controller.planning.trust import unproven
+from controller.planning.volume_specs import (
+    claim_outdated,
+    new_claim,
+    new_volume,
+    outdated,
+    updated,
+)
 from controller.world import World
-from shared.api.meta import API_VERSION
 from shared.domain.reasons import Reason
 from shared.domain.serving import (
     CACHE_ANNOTATION,
@@ -44,6 +50,7 @@ class VolumePlan:
 
 
 _SEVERITY = (
+    Reason.ACCESS_DENIED,
     Reason.NOT_SERVABLE,
     Reason.VOLUME_NAME_CONFLICT,
     Reason.NODE_GROUP_NOT_FOUND,
@@ -68,6 +75,11 @@ def plan_volumes(world: World, key: str) -> VolumePlan:
         reason = why_not_servable(cache, one.group, one.namespace)
         if group is None or reason is not None:
             continue  # told by `_misfits`, and by the cache's Ready condition
+        if (one.namespace, one.claim) not in world.serving.claims:
+            doubt = unproven(world, cache)
+            if doubt is not None:
+                findings.append(doubt)
+                continue
         acts, found = _plan_pair(world, cache, group, one, used=one in used)
         actions += acts
         findings += found
@@ -165,11 +177,11 @@ def _plan_pair(
         )
         findings.append((Reason.VOLUME_OUTDATED, message))
     if volume is None:
-        actions.append(CreateVolume(cache, one.volume, _volume(cache, group, one)))
+        actions.append(CreateVolume(cache, one.volume, new_volume(cache, group, one)))
     elif patch := _patch(cache, group, volume, claim, one):
         actions.append(PatchVolume(one.volume, volume.resource_version, patch))
     if claim is None:
-        actions.append(CreateClaim(cache, one.namespace, _claim(cache, group, one)))
+        actions.append(CreateClaim(cache, one.namespace, new_claim(cache, group, one)))
     if used and (claim is None or claim.phase != "Bound"):
         findings.append(pending)
     return actions, findings
@@ -213,33 +225,6 @@ def _is_stranger(cache: CacheView, volume: VolumeView, claim: ClaimView | None, 
 def _former(cache: CacheView, found: VolumeView | ClaimView) -> bool:
     """Of an earlier cache of this name, whose deletion takes it along."""
     return found.owner is not None and found.owner.uid != cache.uid
-
-
-def _volume(cache: CacheView, group: GroupView, one: Pair) -> dict[str, Any]:
-    meta: dict[str, Any] = {"name": one.volume, "annotations": {CACHE_ANNOTATION: cache.key}}
-    if cache.namespace is None:
-        meta["ownerReferences"] = [_reference(cache)]
-    spec = {name: value for name, value in group.volume.items() if name != "claimRef"}
-    return {"metadata": meta, "spec": spec}
-
-
-def _claim(cache: CacheView, group: GroupView, one: Pair) -> dict[str, Any]:
-    spec = {**group.claim, "volumeName": one.volume}
-    if group.volume.get("storageClassName") is None:
-        spec.setdefault("storageClassName", "")  # else a cluster's default class would be filled in
-    meta = {"name": one.claim, "namespace": one.namespace, "ownerReferences": [_reference(cache)]}
-    return {"metadata": meta, "spec": spec}
-
-
-def _reference(cache: CacheView) -> dict[str, Any]:
-    return {
-        "apiVersion": API_VERSION,
-        "kind": cache.kind,
-        "name": cache.name,
-        "uid": cache.uid,
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
 
 
 def servable(world: World, cache: CacheView) -> tuple[bool, Reason, str] | None:

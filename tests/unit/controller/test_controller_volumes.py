@@ -7,10 +7,11 @@ from controller.planning.configuration import Configuration, misfit, read_config
 from controller.serving import INFERENCE_SERVICE
 from shared.domain import serving
 from tests.unit.controller.binder import VERSION, bind, service
-from tests.unit.controller.builders import Cluster, cache, group, node
+from tests.unit.controller.builders import Cluster, cache, group, node, report
 
 VOLUME = "m-gpu-team"
 CLAIM = "team/m-gpu"
+URI = "s3://models/shared"
 
 
 def with_volumes(**spec: Any) -> dict[str, Any]:
@@ -303,3 +304,27 @@ def test_the_configuration_is_read(text: str, expected: Configuration) -> None:
 def test_what_cannot_be_read_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="localModel"):
         read_configuration({"localModel": text})
+
+
+def test_what_others_credentials_brought_is_served_to_nobody_whom_the_source_refuses() -> None:
+    cluster = Cluster()
+    cluster.put("group", with_volumes())
+    cluster.put("node", node("a"))
+    cluster.put("cache", cache("m", uri=URI, serviceAccountName="rich"))
+    cluster.put("cache", cache("poor", uri=URI, namespace="team", serviceAccountName="poor"))
+    cluster.put("service", service("s"))
+    cluster.put("service", service("t", "poor", own=True))
+    cluster.settle()
+    assert stored(cluster, "claim") == set()
+    assert cluster.condition("m", "Servable") == ("False", "VolumesPending")
+    denied = report("team/poor", URI, "ModelDownloadError", reason="AccessDenied")
+    cluster.report("a", report("m", URI), denied)
+    cluster.settle()
+    assert stored(cluster, "claim") == {CLAIM}
+    assert cluster.condition("team/poor", "Servable") == ("False", "AccessDenied")
+    cluster.report("a", report("m", URI), report("team/poor", URI))
+    cluster.settle()
+    assert stored(cluster, "claim") == {CLAIM, "team/poor-gpu"}
+    cluster.report("a", report("m", URI), denied)
+    cluster.settle()
+    assert stored(cluster, "claim") == {CLAIM, "team/poor-gpu"}
