@@ -3,7 +3,8 @@
 #
 #   deploy/uninstall.sh [--keep-models] [OVERLAY]
 #
-# --keep-models leaves the files where they are; a later installation finds them and fetches nothing again.
+# --keep-models leaves the files where they are. A later installation fetches nothing again, when it is told of the caches before the
+# node groups, and within the controller's removal_grace_seconds (5 minutes): what no cache names by then is removed.
 # OVERLAY: the one that was applied, `default` unless told. With `kserve` the CRDs stay, and so do the node groups and the
 # namespace of the credentials; with `default` all of it goes, Secrets in kserve-localmodel-jobs included.
 #

@@ -65,7 +65,7 @@ class Site(ExitStack):
         self.add_group("gpu-workers", accelerator="gpu")
         self.add_group("small", accelerator="small")
 
-    def set_up(self) -> None:
+    def set_up(self, *, removal_grace_seconds: float = 0) -> None:
         """Settings that make tests wait less, and access to the bucket; returns when all programs run."""
         self.configure(
             "agent",
@@ -75,10 +75,13 @@ class Site(ExitStack):
             heartbeat_seconds=5,
             check_seconds=3,
             progress_seconds=1,
+            part_size_mib=4,  # a small model has as many parts as a large one has otherwise
             stalled_retry_seconds=15,
             credentials_recheck_seconds=2,
         )
-        self.configure("controller", CONTROLLER_NAMESPACE, removal_grace_seconds=0)
+        self.configure(
+            "controller", CONTROLLER_NAMESPACE, removal_grace_seconds=removal_grace_seconds
+        )
         self.wait_installed()
         self.control_plane.apply(
             {

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e import legacy
 from tests.e2e.models import Model, magika
-from tests.e2e.site import NODES, Site
+from tests.e2e.site import NODES, OVERLAY, Site
 from tests.support import binaries
 from tests.support.cluster import REPOSITORY
 
@@ -59,8 +59,11 @@ def test_an_uninstallation_that_keeps_the_models_is_taken_up_by_the_next(
     for model in (onnx, tiny):
         for node in NODES:
             assert site.served(node, model.uri) == model.digests
-    site.install()
+    # The caches first: nodes that belong to a group are told at once what to hold, and so what not.
+    site.control_plane.apply_deploy(OVERLAY)
+    site.set_up(removal_grace_seconds=60)
     site.add_cache("kept", onnx.uri)
+    site.add_group("gpu-workers", accelerator="gpu")
     site.wait_ready("kept")
     for node in NODES:
         assert site.bytes_moved(node) == 0
