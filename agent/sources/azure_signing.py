@@ -16,6 +16,8 @@ from agent.errors import Retryable, Stalled
 from agent.policy import SourcePolicy
 from agent.sources.access import AzureAccess
 from agent.sources.azure_location import Location
+from agent.sources.entries import base64_key
+from agent.sources.handwritten import Values
 from agent.sources.web import Answer, Web
 from shared.domain.reasons import Reason
 
@@ -70,13 +72,17 @@ def signer(access: AzureAccess, place: Location, web: Web) -> Signer:
 
 
 def _own(place: Location, web: Web) -> Signer:
-    """As Azure's libraries do once AZURE_CLIENT_ID is set: a secret, a federated token, or the machine's identity."""
+    """As Azure's libraries do once AZURE_CLIENT_ID is set: a secret, a federated token, or the machine's identity.
+
+    Without it the account's key, if the environment has one.
+    """
     client, tenant = os.environ.get("AZURE_CLIENT_ID"), os.environ.get("AZURE_TENANT_ID", "")
     secret, file = (
         os.environ.get(f"AZURE_{name}") for name in ("CLIENT_SECRET", "FEDERATED_TOKEN_FILE")
     )
+    key = base64_key(Values(os.environ), "AZURE_STORAGE_ACCESS_KEY")
     if not client:
-        return _Fixed(Signature())
+        return _AccountKey(place, key) if key else _Fixed(Signature())
     if tenant and secret:
         form = {"client_id": client, "client_secret": secret}
         return _Bearer(place, lambda: _login(web, tenant, form, place))

@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import os
 import re
 import time
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from agent.errors import FetchError, Retryable, Stalled
 from agent.policy import SourcePolicy
 from agent.sources.access import RegistryAccess, tls
+from agent.sources.entries import docker_logins
 from agent.sources.failures import http_failure
 from agent.sources.oci_layers import INDEX_TYPES, MANIFEST_TYPES
 from agent.sources.web import Answer, Web
@@ -78,7 +81,8 @@ class Registry:
         self.what = image.shown
         self._url = f"{base}/v2/{image.name}"
         self._scope = f"repository:{image.name}:pull"
-        self._login = None if access.anonymous else (access.logins or {}).get(image.host)
+        logins = {} if access.anonymous else access.logins or own_logins()
+        self._login = logins.get(image.host)
         if access.secret and self._login is None:
             raise Stalled(
                 Reason.CREDENTIALS_MISSING,
@@ -220,6 +224,17 @@ class Registry:
                 f"{self.what} does not exist, or is private and needs credentials ({status})",
             )
         return http_failure(401, self.what)
+
+
+def own_logins() -> Mapping[str, tuple[str, str]]:
+    """Those of the process's own Docker configuration, for when nothing is named; they go to their own registries only."""
+    folder = os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"
+    try:
+        text = (Path(folder) / "config.json").read_text()
+        return docker_logins("the Docker configuration", text)
+    except (OSError, RuntimeError, ValueError, Stalled):
+        # Absent, or for a credential helper: nobody named it, so nobody is told.
+        return {}
 
 
 def _basic(user: str, password: str) -> str:

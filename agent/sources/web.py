@@ -153,7 +153,9 @@ async def _body(response: aiohttp.ClientResponse, what: str) -> bytes:
     async for chunk in response.content.iter_chunked(1 << 18):
         body += chunk
         if len(body) > _LARGEST_BODY:
-            raise Stalled(Reason.INVALID_SOURCE, f"{what}: the listing's page is too large")
+            raise Stalled(
+                Reason.INVALID_SOURCE, f"{what}: an answer of more than {_LARGEST_BODY >> 20} MiB"
+            )
     return bytes(body)
 
 

@@ -89,9 +89,14 @@ async def test_a_single_archive_is_said_to_be_one(
     assert manifest.archive is ArchiveKind.TAR_GZ
 
 
-@pytest.mark.parametrize("access", ["key", "sas", "sas in the secret"])
+@pytest.mark.parametrize(
+    "access", ["key", "sas", "sas in the secret", "sas in the uri", "environment"]
+)
 async def test_key_and_sas_read_ranges_and_md5_comes_with_the_listing(
-    azure_server: AzureServer, loopback_policy: SourcePolicy, access: str
+    azure_server: AzureServer,
+    loopback_policy: SourcePolicy,
+    monkeypatch: pytest.MonkeyPatch,
+    access: str,
 ) -> None:
     body = bytes(range(256)) * 4096
     azure_server.put_with_md5("models", "ranges/big", body, hashlib.md5(body).digest())
@@ -99,6 +104,8 @@ async def test_key_and_sas_read_ranges_and_md5_comes_with_the_listing(
     credentials = {
         "key": keyed(azure_server),
         "sas": at(azure_server, sas_token=f"?{sas}"),
+        "sas in the uri": at(azure_server),
+        "environment": at(azure_server),
         "sas in the secret": Credentials.from_secret(
             {"AZURE_STORAGE_SAS_TOKEN": sas.encode(), "AZURE_ACCOUNT_NAME": ACCOUNT.encode()}, {}
         ).with_parameters(
@@ -107,7 +114,12 @@ async def test_key_and_sas_read_ranges_and_md5_comes_with_the_listing(
     }[access]
     host = azure_server.endpoint.removeprefix("https://").partition("/")[0]
     policy = replace(loopback_policy, credential_endpoints=frozenset({host}))
-    async with opened("az://models/ranges", policy, credentials) as source:
+    uri = "az://models/ranges"
+    if access == "sas in the uri":
+        uri = f"https://{ACCOUNT}.blob.core.windows.net/models/ranges?{sas}"
+    if access == "environment":
+        monkeypatch.setenv("AZURE_STORAGE_ACCESS_KEY", KEY)
+    async with opened(uri, policy, credentials) as source:
         file = only(await source.resolve(), "big")
         assert file.digests == (Digest(Algorithm.MD5, hashlib.md5(body).hexdigest()),)
         request = await source.sign(file)

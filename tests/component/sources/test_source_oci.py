@@ -223,6 +223,22 @@ async def test_logins_open_what_is_private(
         assert (await get(request)).status == 200
 
 
+async def test_the_own_docker_configuration_is_used_when_nothing_is_named(
+    registry_server: RegistryServer,
+    loopback_policy: SourcePolicy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    artifact(registry_server, "private/own")
+    auths = {HOST: {"username": USER, "password": PASSWORD}}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    uri = f"oci://{HOST}/private/own:v1"
+    await resolved(uri, loopback_policy, at(registry_server))
+    nobody = at(registry_server, anonymous="true")
+    assert (await failure(uri, loopback_policy, nobody)).reason is Reason.ACCESS_DENIED
+
+
 async def test_a_token_that_ends_is_renewed(
     registry_server: RegistryServer, loopback_policy: SourcePolicy
 ) -> None:
