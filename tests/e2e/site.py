@@ -17,7 +17,7 @@ from tests.support.nodes.cluster import RealCluster
 from tests.support.nodes.network import HOST
 from tests.support.processes import wait_until
 from tests.support.servers.hub import HubServer
-from tests.support.servers.s3 import READER, S3Server
+from tests.support.servers.s3 import NOBODY, READER, Keys, S3Server
 from tests.support.servers.web import WebServer
 
 OVERLAY: Final = "deploy/overlays/default"
@@ -88,16 +88,19 @@ class Site(ExitStack):
                 "apiVersion": "v1",
                 "kind": "Secret",
                 "metadata": {"name": "storage-config", "namespace": CREDENTIALS_NAMESPACE},
-                "stringData": {"reader": json.dumps(self.entry())},
+                "stringData": {
+                    "reader": json.dumps(self.entry(READER)),
+                    "nobody": json.dumps(self.entry(NOBODY)),
+                },
             }
         )
 
-    def entry(self) -> dict[str, str]:
-        """Of `storage-config`: who may read the bucket."""
+    def entry(self, keys: Keys) -> dict[str, str]:
+        """Of `storage-config`."""
         return {
             "type": "s3",
-            "access_key_id": READER.access_key_id,
-            "secret_access_key": READER.secret_access_key,
+            "access_key_id": keys.access_key_id,
+            "secret_access_key": keys.secret_access_key,
             "endpoint_url": self.s3.endpoint,
             "region": "us-east-1",
         }
@@ -174,9 +177,12 @@ class Site(ExitStack):
         status: dict[str, Any] = found.get("status", {})
         return status
 
-    def condition(self, name: str, kind: str = "Ready") -> dict[str, Any]:
+    def condition(
+        self, name: str, kind: str = "Ready", *, namespace: str | None = None
+    ) -> dict[str, Any]:
         found: dict[str, dict[str, Any]] = {
-            item["type"]: item for item in self.status(name).get("conditions", [])
+            item["type"]: item
+            for item in self.status(name, namespace=namespace).get("conditions", [])
         }
         return found.get(kind, {})
 

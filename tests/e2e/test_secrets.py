@@ -36,11 +36,9 @@ def filled(site: Site) -> None:
     site.hub.add("acme/gated", {"weights.bin": b"w" * (1 << 20)}, access="gated")
     site.s3.put("models", "canary/weights.bin", b"w" * (1 << 20))
     entries = {
-        "canary-refused": {**site.entry(), "access_key_id": NOBODY.access_key_id,
-                           "secret_access_key": NOBODY.secret_access_key},
         "canary-hub": {"type": "hf", "token": TOKEN},
         "canary-wrong": {"type": "hf", "token": WRONG},
-    }  # fmt: skip
+    }
     patch = {"stringData": {name: json.dumps(entry) for name, entry in entries.items()}}
     scope = ("-n", CREDENTIALS_NAMESPACE)
     site.kubectl(
@@ -49,7 +47,7 @@ def filled(site: Site) -> None:
     gated = "hf://acme/gated:main"
     site.add_cache("canary-s3", "s3://models/canary")
     site.add_cache("canary-hub", gated, storage={"key": "canary-hub"})
-    site.add_cache("canary-refused", "s3://models/canary/", storage={"key": "canary-refused"})
+    site.add_cache("canary-refused", "s3://models/canary/", storage={"key": "nobody"})
     site.add_cache("canary-wrong", "hf://acme/gated", storage={"key": "canary-wrong"})
     for name in ("canary-s3", "canary-hub"):
         site.wait_ready(name)

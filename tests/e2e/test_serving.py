@@ -60,6 +60,24 @@ def test_a_namespace_cache_serves_its_own_namespace(site: Site, tiny: Model) -> 
     assert pods.run(site, pod).strip() == str(sorted(tiny.digests))
 
 
+def test_bytes_that_others_brought_are_not_for_those_whom_the_source_refuses(
+    site: Site, onnx: Model
+) -> None:
+    team = TEAMS[2]
+    site.add_cache("rich", onnx.uri)
+    site.wait_ready("rich")
+    site.control_plane.apply(kserve.service("beggar", team, "poor", own=True))
+    site.add_cache("poor", onnx.uri, namespace=team, storage={"key": "nobody"})
+    for kind in ("Stalled", "Servable"):
+        site.wait(
+            lambda kind=kind: (  # type: ignore[misc]
+                site.condition("poor", kind, namespace=team).get("reason") == "AccessDenied"
+            ),
+            f"poor {kind}",
+        )
+    assert site.control_plane.get("pvc", "poor-gpu-workers", namespace=team) is None
+
+
 def test_a_pod_that_came_before_its_model_does_not_keep_it_away(site: Site) -> None:
     """The kubelet makes an empty folder in its place, as root."""
     team, uri = TEAMS[0], "s3://models/late"
