@@ -60,6 +60,25 @@ def test_a_namespace_cache_serves_its_own_namespace(site: Site, tiny: Model) -> 
     assert pods.run(site, pod).strip() == str(sorted(tiny.digests))
 
 
+def test_a_reader_whose_fs_group_the_kubelet_gives_the_files_to_disturbs_nothing(
+    site: Site, onnx: Model
+) -> None:
+    team = TEAMS[0]
+    site.add_cache("grouped", onnx.uri)
+    site.wait_ready("grouped")
+    site.control_plane.apply(kserve.service("grouped", team, "grouped"))
+    code = "import os; print(os.getgroups(), os.stat('/mnt/models/model.onnx').st_gid)"
+    pod = pods.reader("grouped", team, "grouped-gpu-workers", onnx.uri, code)
+    pod["spec"]["securityContext"] = {"fsGroup": 4712}
+    assert pods.run(site, pod).strip().endswith("4712")
+    site.add_cache("after", "s3://models/magika/", group="gpu-workers")
+    site.wait_ready("after")
+    site.delete_cache("after")
+    site.wait_ready("grouped")
+    for node in NODES:
+        assert site.served(node, onnx.uri) == onnx.digests
+
+
 def test_bytes_that_others_brought_are_not_for_those_whom_the_source_refuses(
     site: Site, onnx: Model
 ) -> None:
