@@ -45,10 +45,10 @@ def ask(part: PartWork, shop: Workshop) -> Answer:
         if part.end is not None and route.signed.window is not None:
             if window is None:
                 place = window = Place(
-                    route.signed.window(part.at, part.end), dict(route.signed.headers)
+                    route.signed.window(part.at, part.asked or part.end), dict(route.signed.headers)
                 )
         elif part.end is not None and not (whole and (route.signed.states or not part.of.ranges)):
-            headers["Range"] = f"bytes={part.at}-{part.end - 1}"
+            headers["Range"] = f"bytes={part.at}-{(part.asked or part.end) - 1}"
         elif part.at > part.start:
             shop.progress.found(-part.rewind())
         answer = request(shop.pool, place.url, headers, route.signed.tls, owner=shop)

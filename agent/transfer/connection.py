@@ -7,7 +7,6 @@ import re
 import select
 import socket
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -26,11 +25,19 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 BROKEN = (http.client.HTTPException, OSError)
 
 
-class Connection:
-    """One connection, to a source or through a proxy; for one thread at a time, `abort` excepted.
+class Latency:
+    """Seconds between requests and the beginning of their answers: the least so far, which no load of this machine adds to."""
 
-    latencies: seconds between requests and the beginning of their answers are added there.
-    """
+    def __init__(self) -> None:
+        self.least: float | None = None
+
+    def add(self, seconds: float) -> None:
+        if self.least is None or seconds < self.least:
+            self.least = seconds
+
+
+class Connection:
+    """One connection, to a source or through a proxy; for one thread at a time, `abort` excepted."""
 
     def __init__(
         self,
@@ -38,7 +45,7 @@ class Connection:
         tls: Tls,
         policy: SourcePolicy,
         proxy: str | None,
-        latencies: deque[float],
+        latency: Latency,
     ) -> None:
         self.endpoint = endpoint
         self.tls = tls
@@ -47,7 +54,7 @@ class Connection:
         self._policy = policy
         self._proxy = urlsplit(proxy) if proxy else None
         self._aborted = False
-        self.latencies = latencies
+        self.latency = latency
         # A second name of the socket: http.client's own object is another one while TLS is being set up.
         self._lifeline: socket.socket | None = None
         self._http = self._new()
@@ -86,7 +93,7 @@ class Connection:
         self._http.request("GET", target, headers={**headers, **extra})
         started = time.monotonic()
         response = self._http.getresponse()
-        self.latencies.append(time.monotonic() - started)
+        self.latency.add(time.monotonic() - started)
         self.used = True
         return response
 

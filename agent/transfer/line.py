@@ -115,7 +115,7 @@ class Line:
                 raise OSError("closed, or more than was to come")
             now = time.monotonic()
             if self._have == 0:
-                self.via.latencies.append(now - self.heard)
+                self.via.latency.add(now - self.heard)
             self._have += count
             self.heard = now
             # TLS may hold more of what it has decrypted, and nothing would tell.

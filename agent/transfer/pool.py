@@ -3,14 +3,13 @@
 import http.client
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Final, Self
 
 from agent.errors import Stalled
 from agent.policy import Endpoint, SourcePolicy
 from agent.tls import Tls
-from agent.transfer.connection import BROKEN, Connection, unreachable
+from agent.transfer.connection import BROKEN, Connection, Latency, unreachable
 from shared.domain.reasons import Reason
 from shared.domain.uri import redact
 
@@ -29,8 +28,7 @@ class Pool:
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._used: dict[Connection, object] = {}
-        # The quickest of the last few: a busy machine makes some look far.
-        self._latencies: deque[float] = deque(maxlen=8)
+        self._latency = Latency()
 
     def take(self, url: str, tls: Tls, *, owner: object, fresh: bool = False) -> Connection:
         """An idle connection to the URL's endpoint, or a new one (always, with `fresh`)."""
@@ -39,7 +37,7 @@ class Pool:
             self._drop_old()
             found = None if fresh else self._find(endpoint, tls)
             connection = found or Connection(
-                endpoint, tls, self._policy, self._policy.proxy(url), self._latencies
+                endpoint, tls, self._policy, self._policy.proxy(url), self._latency
             )
             self._used[connection] = owner
         return connection
@@ -74,11 +72,11 @@ class Pool:
 
     @property
     def latency(self) -> float | None:
-        """Seconds between a request and the beginning of its answer, lately."""
-        return min(self._latencies.copy(), default=None)
+        """Seconds until answers begin, at best; None before the first."""
+        return self._latency.least
 
     def forget_latency(self) -> None:
-        self._latencies.clear()
+        self._latency.least = None
 
     def __len__(self) -> int:
         """Connections in use."""

@@ -3,6 +3,7 @@
 import http.client
 import mmap
 import threading
+import time
 from pathlib import Path
 from typing import Final
 
@@ -88,27 +89,36 @@ def _claim(part: PartWork, fd: int, shop: Workshop) -> None:
 
 
 def _download(part: PartWork, fd: int, writer: Writer, shop: Workshop) -> None:
-    part.keep_whole()
-    with ask(part, shop) as answer:
-        file = part.of.file
-        answers.check_encoding(answer.headers, what=file.path)
-        if answer.status == 206:
-            answers.check_partial(answer.headers, start=part.at, size=file.size, what=file.path)
-        elif part.end is not None and route_of(part).signed.window is not None:
-            answers.check_window(answer.headers, length=part.end - part.at, what=file.path)
-        else:
-            answers.check_whole(answer.headers, size=file.size, what=file.path)
-            if not part.is_whole_file and part.end is not None:
-                raise answers.RangesIgnored
-            if part.at > part.start:
-                shop.progress.found(-part.rewind())
-            if part.is_whole_file:
-                learn(part, answer)
-        _receive_body(part, answer, fd, writer, shop)
+    """In as many requests as it takes; one where the end is not known."""
+    while part.ask():
+        with ask(part, shop) as answer:
+            _check(part, answer, shop)
+            _receive_body(part, answer, fd, writer, shop)
+        if part.end is None:
+            return
+
+
+def _check(part: PartWork, answer: Answer, shop: Workshop) -> None:
+    """Whether the answer's body is what was asked for, as far as its head tells."""
+    file, asked = part.of.file, part.asked
+    answers.check_encoding(answer.headers, what=file.path)
+    if answer.status == 206:
+        answers.check_partial(answer.headers, start=part.at, size=file.size, what=file.path)
+    elif asked is not None and route_of(part).signed.window is not None:
+        answers.check_window(answer.headers, length=asked - part.at, what=file.path)
+    else:
+        answers.check_whole(answer.headers, size=file.size, what=file.path)
+        if not part.is_whole_file and part.end is not None:
+            raise answers.RangesIgnored
+        part.ask_all()
+        if part.at > part.start:
+            shop.progress.found(-part.rewind())
+        if part.is_whole_file:
+            learn(part, answer)
 
 
 def _receive_body(part: PartWork, answer: Answer, fd: int, writer: Writer, shop: Workshop) -> None:
-    buffer, asked = _buffer(), part.end
+    buffer, asked, begin, started = _buffer(), part.asked, part.at, time.monotonic()
     part.divisible = answer.status == 206 or route_of(part).signed.window is not None
     while room := part.take(shop.throttle.bite):
         try:
@@ -124,7 +134,8 @@ def _receive_body(part: PartWork, answer: Answer, fd: int, writer: Writer, shop:
                 Reason.SOURCE_UNREACHABLE, f"{part.of.file.path}: the connection was cut"
             )
         _keep(part, buffer[:count], fd, writer, shop)
-    if part.end != asked:
+    part.of.paced(part.at - begin, time.monotonic() - started)
+    if part.asked != asked:
         # Somebody else brings the rest; the connection is given up.
         return
     if answer.missing:
@@ -140,6 +151,7 @@ def _read(part: PartWork, source: Readable, fd: int, writer: Writer, shop: Works
     what = part.of.file.path
     file = source.open(part.at)
     try:
+        part.ask_all()
         part.divisible = part.end is not None
         while room := part.take(min(BUFFER_BYTES, shop.throttle.bite)):
             data = file.read(room)

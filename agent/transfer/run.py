@@ -30,10 +30,12 @@ T = TypeVar("T")
 _CROWDS: Final = 2
 # A part that takes less is not worth another connection, which has to be opened and come up to speed.
 _WORTH_SECONDS: Final = 1.0
+# One that takes more is helped even where some bytes are then sent twice.
+_SLOW_SECONDS: Final = 6.0
 # What cancelling waits for at most. A thread that still looks up a name by then sees the stop flag before it writes.
 _STOP_SECONDS: Final = 2.0
 
-# Not structlog, whose import would take a tenth of the time in which `pull` begins; a node routes both the same way.
+# Not structlog, whose import `pull` would wait for; a node routes both the same way.
 log = logging.getLogger(__name__)
 
 
@@ -106,8 +108,9 @@ class Run:
         for index in large:
             self._units.extend(Unit([part]) for part in self._parts(self._works[index]))
         for group in small:
-            unit = Unit([part for index in group for part in self._parts(self._works[index])])
-            self._crowds.append(unit)
+            self._crowds.append(
+                Unit([p for index in group for p in self._parts(self._works[index])])
+            )
 
     def _parts(self, work: FileWork) -> list[PartWork]:
         """What is missing of a file; a finished part stands for one of which nothing is."""
@@ -188,13 +191,13 @@ class Run:
         One part more than there are connections waits, which shows that more of them may be worth while.
         """
         idle = self._flow.slots.capacity + 1 - self._flow.slots.wanted
-        if self._units or self._crowds:
-            idle = 0
-        for _ in range(idle):
+        for _ in range(0 if self._units or self._crowds else idle):
             slowest = max(self._running, key=Unit.seconds_left, default=None)
             if slowest is None or slowest.seconds_left() < _WORTH_SECONDS:
                 break
             rest = slowest.parts[0].cut()
+            if rest is None and slowest.seconds_left() > _SLOW_SECONDS:
+                rest = slowest.parts[0].cut(in_vain=True)
             if rest is None:
                 break
             rest.of.pending += 1

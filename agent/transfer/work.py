@@ -21,6 +21,11 @@ _CUT: Final = 2 << 20
 _LEAST_CUT: Final = 4 << 20
 # A connection has come up to speed by then.
 _JUDGE_SECONDS: Final = 0.5
+# A request asks for what its connection brings in about this time: round trips do not count, and what is not asked for
+# yet can be given to another connection without anything being sent in vain.
+_REQUEST_SECONDS: Final = 2.0
+_FIRST_REQUEST: Final = 16 << 20
+_LEAST_REQUEST, _MOST_REQUEST = 8 << 20, 256 << 20
 
 
 def _preferred(digests: Sequence[Digest]) -> Digest | None:
@@ -54,6 +59,7 @@ class FileWork:
 
     ranges: whether the server keeps to ranges. restart: to be fetched anew, as soon as nobody writes to it; parts of
     an older generation are then void. pending: parts that are not finished. hashed: bytes that `whole` has seen.
+    request: bytes to be asked for at a time.
     """
 
     file: RemoteFile
@@ -73,6 +79,7 @@ class FileWork:
     whole: Hasher | None = None
     hashed: int = 0
     size: int | None = None
+    request: int = _FIRST_REQUEST
 
     def __post_init__(self) -> None:
         self.id = file_id(self.file)
@@ -106,6 +113,11 @@ class FileWork:
         if self.stated is None:
             self.stated = self.learned = _preferred(digests)
 
+    def paced(self, count: int, seconds: float) -> None:
+        """A request brought so many bytes in so much time."""
+        wanted = count / max(seconds, 1e-3) * _REQUEST_SECONDS
+        self.request = int(min(max(wanted, _LEAST_REQUEST), _MOST_REQUEST)) // _CUT * _CUT
+
     def reset(self) -> int:
         """Forget all that was fetched; returns how many bytes that was."""
         lost = sum(part.size for part in self.done)
@@ -120,8 +132,9 @@ class PartWork:
     """One range of a file; `end` is None for a file of unknown size.
 
     route: the file's when the thread set out; another lane may discard the file's own meanwhile. at: bytes before it are
-    on disk. taken: bytes before it are on disk or this thread brings them next. claimed: bytes before it are in the
-    journal too, and their CRCs in the file's `done`; `crcs` run from there. divisible: its server keeps to ranges.
+    on disk. taken: bytes before it are on disk or this thread brings them next. asked: where the request that runs ends.
+    claimed: bytes before it are in the journal too, and their CRCs in the file's `done`; `crcs` run from there. divisible:
+    its server keeps to ranges.
     """
 
     of: FileWork
@@ -136,6 +149,7 @@ class PartWork:
     generation: int = 0
     divisible: bool = False
     taken: int = 0
+    asked: int | None = None
     lock: Lock = field(default_factory=Lock, repr=False)
 
     def __post_init__(self) -> None:
@@ -166,31 +180,47 @@ class PartWork:
         )
         return lost
 
+    def ask(self) -> bool:
+        """Settle where the next request ends, unless nothing is missing; no cuts until `divisible` is set."""
+        with self.lock:
+            self.divisible = False
+            self.asked = self.end
+            if self.end is not None:
+                # Ends are where direct writes may begin, and no request is for a mere rest.
+                stop = (self.at + self.of.request) // _CUT * _CUT
+                self.asked = stop if self.end - stop >= _LEAST_CUT else self.end
+            return self.end is None or self.at < self.end
+
+    def ask_all(self) -> None:
+        """The answer brings all there is."""
+        with self.lock:
+            self.asked = self.end
+
     def take(self, most: int) -> int:
-        """How many bytes to receive next: up to `most`, to a multiple of it; 0 at the part's end."""
+        """How many bytes to receive next: up to `most`, to a multiple of it; 0 at the end of what was asked for."""
         with self.lock:
             # A multiple, also after a cut in the middle: what follows is aligned for direct writes.
             room = most - self.at % most
-            if self.end is not None:
-                room = min(room, self.end - self.at)
+            if self.asked is not None:
+                room = min(room, self.asked - self.at)
             self.taken = self.at + room
             return room
 
-    def keep_whole(self) -> None:
-        """No cuts until `divisible` is set: its end is about to be asked for."""
-        with self.lock:
-            self.divisible = False
+    def cut(self, *, in_vain: bool = False) -> "PartWork | None":
+        """The latter half of what nobody has asked for yet, as a part of its own, or None where that is not worth while.
 
-    def cut(self) -> "PartWork | None":
-        """The latter half of what nobody has taken yet, as a part of its own, or None where that is not worth while."""
+        in_vain: of what nobody has taken yet, although it may be on its way already.
+        """
         with self.lock:
             if self.end is None or not self.divisible or self.finished or self.void:
                 return None
-            middle = -(-(self.taken + self.end) // 2 // _CUT) * _CUT
+            begin = self.taken if in_vain else max(self.taken, self.asked or 0)
+            middle = -(-(begin + self.end) // 2 // _CUT) * _CUT
             if self.end - middle < _LEAST_CUT:
                 return None
             rest = PartWork(self.of, middle, self.end, divisible=True)
             self.end = middle
+            self.asked = min(self.asked or 0, middle)
             # Hashed in order from now on, over what is on disk.
             self.whole = None
             return rest

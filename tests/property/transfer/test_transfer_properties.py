@@ -37,6 +37,16 @@ def test_every_file_is_fetched_alone_or_in_exactly_one_batch(sizes: list[int | N
     assert all(groups)
 
 
+def taken(part: PartWork, most: int) -> int:
+    """As a thread does: when a request has ended, the next one is sent."""
+    room = part.take(most) if part.asked is not None else 0
+    if room == 0:
+        part.ask()
+        part.divisible = True
+        room = part.take(most)
+    return room
+
+
 @given(
     st.integers(1, 64 << 20),
     st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=60),
@@ -47,21 +57,23 @@ def test_however_parts_are_cut_while_bytes_come_all_are_received_once(
 ) -> None:
     """A step: one of the parts receives or, where that is allowed, gives half away."""
     work = FileWork(RemoteFile("f", size, "", "f"))
-    parts = [PartWork(work, 0, size, divisible=True)]
+    parts = [PartWork(work, 0, size)]
+    parts[0].ask()
+    parts[0].divisible = True
     received = []
     for which, cuts in [*steps, *((n, False) for n in range(10))]:
         part = parts[which % len(parts)]
         if cuts:
-            rest = part.cut()
+            rest = part.cut(in_vain=which % 2 == 0)
             parts += [rest] if rest is not None else []
-        elif room := part.take(most):
+        elif room := taken(part, most):
             # Meanwhile the rest may be given away, but nothing of what was taken.
-            other = part.cut()
+            other = part.cut(in_vain=True)
             parts += [other] if other is not None else []
             received.append((part.at, part.at + room))
             part.at += room
     for part in parts:
-        while room := part.take(most):
+        while room := taken(part, most):
             received.append((part.at, part.at + room))
             part.at += room
     received.sort()
