@@ -195,7 +195,9 @@ class Copier:
         elif manifest.layers:
             files = await self._fetch_layers(wanted, source, manifest, watch)
         else:
-            reused = await self._blocking(self._store.reuse, key, manifest.files, staging.tree)
+            reused = await self._blocking(
+                self._store.reuse, key, manifest.files, staging.tree, trust=wanted.trust
+            )
             have = {file.path for file in reused}
             missing = tuple(file for file in manifest.files if file.path not in have)
             watch.reused = sum(file.size for file in reused)
@@ -203,6 +205,9 @@ class Copier:
                 job = FetchJob(key, missing, (source,), staging.tree, staging.journal)
                 files = (*reused, *await self._transfer(job, watch))
         watch.enter(Reason.VERIFYING)
+        watch.shared = await self._blocking.cancellable(
+            lambda cancelled: self._store.share(key, files, staging.tree, cancelled=cancelled)
+        )
         tree = self._tree(wanted, manifest, files)
         await self._blocking(self._store.publish, tree, staging.tree)
         return self._store.trees()[key]

@@ -61,6 +61,17 @@ class AgentMetrics:
             "Published copies that were found changed or incomplete.",
             registry=registry,
         )
+        self.deduplicated = Counter(
+            "localmodel_agent_deduplicated_bytes",
+            "Bytes that were on the disk already: linked instead of fetched, or found equal once fetched (compared).",
+            ["how"],
+            registry=registry,
+        )
+        self.scrubbed = Counter(
+            "localmodel_agent_scrubbed_bytes",
+            "Bytes of published copies that were read again in the background.",
+            registry=registry,
+        )
         self.evictions = Counter(
             "localmodel_agent_evictions", "Copies removed from the disk.", registry=registry
         )

@@ -16,7 +16,8 @@ _RATE_SECONDS = 15.0
 
 @dataclass(slots=True)
 class CopyWatch:
-    """Bytes. total: of the whole model, None until known; reused: of these, what needed no transfer.
+    """Bytes. total: of the whole model, None until known; reused: of these, what needed no transfer; shared: what came free
+    because another model had it.
 
     on_phase: called in the loop whenever `phase` or what belongs to it changes.
     """
@@ -28,6 +29,7 @@ class CopyWatch:
     pinned: bool = False
     total: int | None = None
     reused: int = 0
+    shared: int = 0
     progress: Progress = field(default_factory=Progress)
     secrets: dict[Access, SecretVersions] = field(default_factory=dict)
     rate: "Rate" = field(default_factory=lambda: Rate())

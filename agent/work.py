@@ -75,11 +75,15 @@ class Worker:
         self._memory.succeeded(wanted, outcome.judgement, watch.secrets)
         self.shelf.changed(key, now=self._clock())
         self._metrics.outcomes.labels(outcome="published").inc()
+        self._metrics.deduplicated.labels(how="linked").inc(watch.reused)
+        self._metrics.deduplicated.labels(how="compared").inc(watch.shared)
         line.info(
             "copy published",
             bytes=outcome.tree.size,
             size=human_bytes(outcome.tree.size),
             moved=watch.moved,
+            reused=watch.reused,
+            shared=watch.shared,
             files=len(outcome.tree.files),
             revision=outcome.tree.revision,
             verified_by=outcome.tree.verified_by.value,

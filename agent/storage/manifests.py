@@ -5,7 +5,7 @@ The first line alone is parsed when the store opens; the second is only checked 
 
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -93,7 +93,7 @@ def read(at: int, name: str) -> Record:
             revision=fields["revision"],
             selections=fields["selections"],
             files=StoredFiles(
-                lambda: _load_files(at, name, crc),
+                lambda sizes=None: _load_files(at, name, crc, sizes),
                 count=fields["files"],
                 total_size=fields["bytes"],
             ),
@@ -114,12 +114,15 @@ def read(at: int, name: str) -> Record:
         raise ManifestInvalid(f"{name}: not a manifest ({type(exc).__name__})") from exc
 
 
-def _load_files(at: int, name: str, crc: int) -> tuple[TreeFile, ...]:
+def _load_files(
+    at: int, name: str, crc: int, sizes: Collection[int] | None
+) -> tuple[TreeFile, ...]:
     with translated(f"reading manifest {name}"):
         _, body = _split(_read_bytes(at, name))
     if zlib.crc32(body) != crc:
         raise Retryable(Reason.DISK_ERROR, f"manifest {name} changed while it was read")
-    return tuple(_file(row) for row in orjson.loads(body))
+    rows = orjson.loads(body)
+    return tuple(_file(row) for row in rows if sizes is None or row[1] in sizes)
 
 
 def _read_bytes(at: int, name: str) -> bytes:

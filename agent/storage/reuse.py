@@ -19,7 +19,7 @@ from agent.storage.tree import Tree, TreeFile
 from agent.storage.walk import lstat, open_parent, walk
 
 # Digests that name a content wherever it is found; the others only confirm that the same file did not change.
-_NAMING = frozenset({Algorithm.SHA256, Algorithm.GIT_SHA1})
+NAMING = frozenset({Algorithm.SHA256, Algorithm.GIT_SHA1})
 # Somebody else's file (an adopted tree, under fs.protected_hardlinks), too many names already, another mount: it is fetched then.
 _CANNOT_LINK = frozenset({errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV})
 
@@ -53,7 +53,7 @@ def link_equal(
         linked = []
         for remote in wanted:
             file = candidates.equal(remote)
-            if file is not None and _link(layout, disk, root, file, into, remote.path):
+            if file is not None and link(layout, disk, root, file, into, remote.path):
                 linked.append(replace(file, path=remote.path, validator=remote.validator))
         return tuple(linked)
     finally:
@@ -69,7 +69,7 @@ class _Candidates:
         for file in files:
             self._by_path[file.path] = file
             for digest in file.digests:
-                if digest.algorithm in _NAMING:
+                if digest.algorithm in NAMING:
                     self._by_digest[digest, file.size] = file
 
     def equal(self, remote: RemoteFile) -> TreeFile | None:
@@ -78,7 +78,7 @@ class _Candidates:
         if here is not None and remote.size in (None, here.size) and _confirmed(here, remote):
             return here
         for digest in remote.digests:
-            if digest.algorithm in _NAMING and remote.size is not None:
+            if digest.algorithm in NAMING and remote.size is not None:
                 found = self._by_digest.get((digest, remote.size))
                 if found is not None:
                     return found
@@ -97,7 +97,8 @@ def _confirmed(file: TreeFile, remote: RemoteFile) -> bool:
     return bool(remote.validator) and remote.validator == file.validator and remote.size is not None
 
 
-def _link(layout: Layout, disk: Disk, root: int, file: TreeFile, into: int, path: str) -> bool:
+def link(layout: Layout, disk: Disk, root: int, file: TreeFile, into: int, path: str) -> bool:
+    """`into/path` becomes another name of a tree's file, at once; False where that cannot be, or the file is not as published."""
     source = open_good(root, file)
     if source is None:
         return False

@@ -21,6 +21,7 @@ from agent.storage import (
     manifests,
     publication,
     reuse,
+    sharing,
     trash,
     verification,
 )
@@ -37,6 +38,15 @@ from shared.domain.storage_key import is_storage_key
 
 _STAGED = "tree"
 L = TypeVar("L", inspection.Inspection, verification.Verification)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    fd = open_folder(None, folder)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class Store:
@@ -190,47 +200,104 @@ class Store:
         """Files in the published tree that are not the model's, written by whoever mounts it. They stay until the tree goes."""
         return self._inspect(key)[1]
 
-    def verify(self, key: str, *, cancelled: threading.Event) -> tuple[str, ...]:
+    def verify(
+        self,
+        key: str,
+        *,
+        cancelled: threading.Event,
+        paths: Collection[str] | None = None,
+        pace: Callable[[], None] | None = None,
+    ) -> tuple[str, ...]:
         """Read every file again; paths whose content is not what was published. `inspect` repeats them until they are replaced.
 
-        A file whose modification time alone changed is good, and known by its new time then. Raises `errors.Cancelled`.
+        A file whose modification time alone changed is good, and known by its new time then. paths: read only these. pace: called
+        before every MiB, and the disk is read past the page cache. Other models that share a damaged file are damaged too. Raises
+        `errors.Cancelled`.
         """
+
+        def ask() -> bool:
+            if pace is not None:
+                pace()
+            return cancelled.is_set()
+
         record, found = self._look(
             key,
-            lambda tree: verification.verify(self._layout.models, tree, cancelled=cancelled.is_set),
+            lambda tree: verification.verify(
+                self._layout.models, tree, cancelled=ask, paths=paths, past_cache=pace is not None
+            ),
         )
         if record is None or found is None:
             return ()
         with self._changing(key, f"verifying {key}"):
             if self._records.get(key) is not record:
                 return ()
-            self._damaged[key] = frozenset(found.damaged)
+            known = self._damaged.get(key, frozenset())
+            unread = frozenset() if paths is None else known - frozenset(paths)
+            self._damaged[key] = unread.union(found.damaged)
+            same = sharing.same_files(self._layout, record.tree, found.damaged, self._others(key))
+            for other, also in same.items():
+                self._damaged[other] = self._damaged.get(other, frozenset()) | also
             if found.refreshed is not None:
                 renewed = replace(record, tree=replace(record.tree, files=found.refreshed))
                 manifests.write(self._disk, self._layout.manifests, f"{key}.json", renewed)
                 self._reload(key, same_content=True)
         return found.damaged
 
-    def reuse(self, key: str, wanted: Sequence[RemoteFile], into: Path) -> tuple[TreeFile, ...]:
-        """Hard-link the published tree's good files that equal a wanted one into the staged folder; which these are.
+    def reuse(
+        self, key: str, wanted: Sequence[RemoteFile], into: Path, *, trust: str
+    ) -> tuple[TreeFile, ...]:
+        """Hard-link good published files that equal a wanted one into the staged folder; which these are.
 
-        Equal: the same digest, or the same path, size and validator. Staged files that share their content with another
-        name and are not among the result are removed, so that every other staged file may be written to.
+        Of the key's own tree: the same digest, or the same path, size and validator. Of other trees of the same trust: the
+        same digest, where it names a content. Staged files that share their content with another name and are not among the
+        result are removed, so that every other staged file may be written to.
         """
-        with self._changing(key, f"reusing files of {key}"):
-            fd = open_folder(None, into)
-            try:
-                reuse.drop_shared(self._disk, fd)
-                record = self._records.get(key)
-                if record is None:
-                    return ()
+        with self._changing(key, f"reusing files of {key}"), _opened(into) as fd:
+            reuse.drop_shared(self._disk, fd)
+            linked: dict[str, TreeFile] = {}
+            record = self._records.get(key)
+            if record is not None:
                 self._meter.forget(key)
                 bad = self._damaged.get(key, frozenset())
-                return reuse.link_equal(
+                own = reuse.link_equal(
                     self._layout, self._disk, record.tree, wanted, fd, except_=bad
                 )
-            finally:
-                os.close(fd)
+                linked = {file.path: file for file in own}
+            more, givers = sharing.link_named(
+                self._layout,
+                self._disk,
+                [one for one in self._others(key) if one.tree.trust == trust],
+                [file for file in wanted if file.path not in linked],
+                fd,
+                damaged=self._damaged,
+            )
+            for giver in givers:
+                self._meter.forget(giver)
+            return (*linked.values(), *more.values())
+
+    def share(
+        self, key: str, files: Sequence[TreeFile], into: Path, *, cancelled: threading.Event
+    ) -> int:
+        """Staged files that equal another tree's byte for byte become names of that; the bytes that came free.
+
+        Whatever the trust: who has fetched a content has a right to it. Raises `errors.Cancelled`.
+        """
+        with self._changing(key, f"sharing files of {key}"), _opened(into) as fd:
+            freed, givers = sharing.link_identical(
+                self._layout,
+                self._disk,
+                self._others(key),
+                files,
+                fd,
+                damaged=self._damaged,
+                cancelled=cancelled.is_set,
+            )
+            for giver in givers:
+                self._meter.forget(giver)
+            return freed
+
+    def _others(self, key: str) -> list[Record]:
+        return [record for name, record in self._records.items() if name != key]
 
     def usage(self) -> Usage:
         """The disk and the store's part of it."""

@@ -1,10 +1,10 @@
 """What is published: values that the store hands out and takes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 from agent.manifest import Digest, Strength
 
@@ -25,14 +25,18 @@ class TreeFile:
     mtime_ns: int = 0
 
 
+class Load(Protocol):
+    """Reads files from a manifest; of the given sizes only, or all."""
+
+    def __call__(self, sizes: Collection[int] | None = None, /) -> tuple[TreeFile, ...]: ...
+
+
 class StoredFiles(Sequence[TreeFile]):
     """A published tree's files, read from its manifest each time they are walked: 200,000 of them would be 120 MB."""
 
     __slots__ = ("_count", "_load", "total_size")
 
-    def __init__(
-        self, load: Callable[[], tuple[TreeFile, ...]], *, count: int, total_size: int
-    ) -> None:
+    def __init__(self, load: Load, *, count: int, total_size: int) -> None:
         self._load = load
         self._count = count
         self.total_size = total_size
@@ -49,6 +53,10 @@ class StoredFiles(Sequence[TreeFile]):
 
     def __iter__(self) -> Iterator[TreeFile]:
         return iter(self._load())
+
+    def of_sizes(self, sizes: Collection[int]) -> tuple[TreeFile, ...]:
+        """Those with one of these sizes; costs a tenth of walking all when they are few."""
+        return self._load(sizes)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, StoredFiles | tuple):

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from agent.manifest import Algorithm
@@ -25,26 +25,44 @@ class Verification:
     refreshed: tuple[TreeFile, ...] | None
 
 
-def verify(models: int, tree: Tree, *, cancelled: Callable[[], bool]) -> Verification:
-    """Raises `Cancelled`, and `OSError` for what is the agent's own trouble."""
+def verify(
+    models: int,
+    tree: Tree,
+    *,
+    cancelled: Callable[[], bool],
+    paths: Collection[str] | None = None,
+    past_cache: bool = False,
+) -> Verification:
+    """All files, or those at `paths`. past_cache: as they are on the disk now, whatever the page cache holds.
+
+    `cancelled` is asked before every MiB and may take its time. Raises `Cancelled`, and `OSError` for what is the agent's own
+    trouble.
+    """
+    files = tuple(tree.files)
+    chosen = [file for file in files if paths is None or file.path in paths]
     try:
         root = open_folder(models, tree.storage_key)
     except (FileNotFoundError, NotADirectoryError):
-        return Verification(tuple(file.path for file in tree.files), None)
+        return Verification(tuple(sorted(file.path for file in chosen)), None)
+    flags = os.O_RDONLY | (os.O_DIRECT if past_cache else 0)
     try:
-        seen = [(file, _read_again(root, file, cancelled)) for file in tree.files]
+        seen = {file.path: _read_again(root, file, flags, cancelled) for file in chosen}
     finally:
         os.close(root)
-    damaged = tuple(sorted(file.path for file, found in seen if found is None))
-    files = tuple(found or file for file, found in seen)
-    return Verification(damaged, files if files != tuple(tree.files) else None)
+    damaged = tuple(sorted(path for path, found in seen.items() if found is None))
+    now = tuple(seen.get(file.path) or file for file in files)
+    return Verification(damaged, now if now != files else None)
 
 
-def _read_again(root: int, file: TreeFile, cancelled: Callable[[], bool]) -> TreeFile | None:
+def _read_again(
+    root: int, file: TreeFile, flags: int, cancelled: Callable[[], bool]
+) -> TreeFile | None:
     """The file, with its present modification time, when its content is the published one; else None."""
     try:
-        fd = open_beneath(root, file.path, os.O_RDONLY)
+        fd = open_beneath(root, file.path, flags)
     except OSError as exc:
+        if exc.errno == errno.EINVAL and flags != os.O_RDONLY:  # a file system without O_DIRECT
+            return _read_again(root, file, os.O_RDONLY, cancelled)
         if exc.errno in OWN_TROUBLE:
             raise
         return None

@@ -34,7 +34,7 @@ def fill(store: Store, uri: str, revision: str) -> None:
     content = content_of(uri, revision)
     staging = store.staging(key)
     wanted = [remote_file(path, data) for path, data in content.items()]
-    have = {file.path for file in store.reuse(key, wanted, staging.tree)}
+    have = {file.path for file in store.reuse(key, wanted, staging.tree, trust="cluster")}
     write_files(staging.tree, {path: data for path, data in content.items() if path not in have})
     store.publish(tree_of(content, uri=uri, revision=revision), staging.tree)
 

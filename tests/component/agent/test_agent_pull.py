@@ -170,7 +170,7 @@ def test_a_model_from_a_folder(cli: Cli, tmp_path: Path, root: Path) -> None:
     [
         ("s3://models/nothing-there", 3, "(SourceNotFound)"),
         ("nonsense", 3, "sourceModelUri has no scheme"),
-        ("ftp://host/model", 3, "no source serves ftp://"),
+        ("gopher://host/model", 3, "no source serves gopher://"),
         ("http://127.0.0.1:9/model.bin", 1, "(SourceUnreachable)"),
     ],
 )

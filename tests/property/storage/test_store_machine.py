@@ -52,9 +52,11 @@ class StoreMachine(RuleBasedStateMachine):
         have: set[str] = set()
         if reuse:
             wanted = [remote_file(*item) for item in content.items()]
-            have = {file.path for file in self.store.reuse(key, wanted, staging.tree)}
+            have = {
+                file.path for file in self.store.reuse(key, wanted, staging.tree, trust="cluster")
+            }
         else:
-            self.store.reuse(key, [], staging.tree)
+            self.store.reuse(key, [], staging.tree, trust="cluster")
         missing = {path: data for path, data in content.items() if path not in have}
         for path in missing:
             self.make_room(staging.tree, path)

@@ -141,7 +141,7 @@ def test_paths_that_leave_the_tree_are_refused(store: Store, tmp_path: Path) -> 
         publish(store, {"a": b"1"})
         staging = store.staging(KEY)
         with pytest.raises(Stalled, match="entry"):
-            store.reuse(KEY, [remote_file(path, b"1")], staging.tree)
+            store.reuse(KEY, [remote_file(path, b"1")], staging.tree, trust="cluster")
 
 
 def test_modes_let_everybody_read_and_only_the_owner_write(store: Store, tmp_path: Path) -> None:

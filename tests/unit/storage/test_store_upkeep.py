@@ -124,7 +124,7 @@ def test_depth_costs_no_descriptors_and_no_recursion(
     assert store.inspect(KEY) == ()
     assert store.verify(KEY, cancelled=NEVER) == ()
     staging = store.staging(KEY)
-    assert len(store.reuse(KEY, [remote_file(path, b"deep")], staging.tree)) == 1
+    assert len(store.reuse(KEY, [remote_file(path, b"deep")], staging.tree, trust="cluster")) == 1
     store.evict(KEY)
     assert strays(store, tmp_path) == []
 
@@ -214,7 +214,9 @@ def test_rot_is_found_by_reading_and_remembered_until_the_file_is_replaced(
     assert store.verify(KEY, cancelled=NEVER) == ("bad",)
     assert store.inspect(KEY) == ("bad",)
     staging = store.staging(KEY)
-    reused = store.reuse(KEY, [remote_file(*item) for item in content.items()], staging.tree)
+    reused = store.reuse(
+        KEY, [remote_file(*item) for item in content.items()], staging.tree, trust="cluster"
+    )
     assert [file.path for file in reused] == ["good"]
     publish(store, content)
     assert store.inspect(KEY) == ()
@@ -276,7 +278,7 @@ def test_equal_files_are_linked_and_cost_nothing(store: Store, tmp_path: Path) -
         remote_file("d/same", b"s"),
     ]
     used = store.usage().used
-    reused = store.reuse(KEY, wanted, staging.tree)
+    reused = store.reuse(KEY, wanted, staging.tree, trust="cluster")
     assert {file.path for file in reused} == {"renamed/big", "d/same"}
     assert read_files(staging.tree) == {"renamed/big": b"x" * 100_000, "d/same": b"s"}
     assert store.usage().used - used < 50_000
@@ -309,7 +311,7 @@ def test_a_file_is_equal_by_digest_or_by_path_size_and_validator(
     store: Store, wanted: RemoteFile, linked: bool
 ) -> None:
     publish(store, {"a": b"12"})
-    assert bool(store.reuse(KEY, [wanted], store.staging(KEY).tree)) is linked
+    assert bool(store.reuse(KEY, [wanted], store.staging(KEY).tree, trust="cluster")) is linked
 
 
 def test_files_that_changed_on_disk_are_not_reused(store: Store, tmp_path: Path) -> None:
@@ -320,7 +322,7 @@ def test_files_that_changed_on_disk_are_not_reused(store: Store, tmp_path: Path)
     (tree / "d").rename(tmp_path / "elsewhere")
     (tree / "d").symlink_to(tmp_path / "elsewhere")
     wanted = [remote_file("a", b"12"), remote_file("b", b"34"), remote_file("d/c", b"56")]
-    assert store.reuse(KEY, wanted, store.staging(KEY).tree) == ()
+    assert store.reuse(KEY, wanted, store.staging(KEY).tree, trust="cluster") == ()
 
 
 def test_staged_links_that_are_no_longer_wanted_are_removed_before_anybody_writes_to_them(
@@ -328,9 +330,9 @@ def test_staged_links_that_are_no_longer_wanted_are_removed_before_anybody_write
 ) -> None:
     publish(store, {"a": b"12"})
     staging = store.staging(KEY)
-    store.reuse(KEY, [remote_file("a", b"12")], staging.tree)
+    store.reuse(KEY, [remote_file("a", b"12")], staging.tree, trust="cluster")
     write_files(staging.tree, {"partial": b"own"})
-    assert store.reuse(KEY, [remote_file("a", b"changed")], staging.tree) == ()
+    assert store.reuse(KEY, [remote_file("a", b"changed")], staging.tree, trust="cluster") == ()
     assert read_files(staging.tree) == {"partial": b"own"}
     write_files(staging.tree, {"a": b"changed"})
     assert model(tmp_path) == {"a": b"12"}
@@ -340,8 +342,8 @@ def test_a_partial_file_gives_way_to_a_link(store: Store) -> None:
     publish(store, {"a": b"12"})
     staging = store.staging(KEY)
     write_files(staging.tree, {"a": b"1"})
-    assert len(store.reuse(KEY, [remote_file("a", b"12")], staging.tree)) == 1
-    assert len(store.reuse(KEY, [remote_file("a", b"12")], staging.tree)) == 1
+    assert len(store.reuse(KEY, [remote_file("a", b"12")], staging.tree, trust="cluster")) == 1
+    assert len(store.reuse(KEY, [remote_file("a", b"12")], staging.tree, trust="cluster")) == 1
     assert read_files(staging.tree) == {"a": b"12"}
     assert [path.name for path in staging.tree.iterdir()] == ["a"]
 
@@ -360,7 +362,9 @@ def test_usage_counts_real_blocks_once(store: Store, tmp_path: Path) -> None:
     assert store.usage().reclaimable == 0
     staging = store.staging(KEY)
     changed = {"big": content["big"], "small": b"2"}
-    store.reuse(KEY, [remote_file(*item) for item in changed.items()], staging.tree)
+    store.reuse(
+        KEY, [remote_file(*item) for item in changed.items()], staging.tree, trust="cluster"
+    )
     write_files(staging.tree, {"small": b"2"})
     store.publish(tree_of(changed, at=EPOCH + timedelta(1)), staging.tree)
     now = store.usage()
