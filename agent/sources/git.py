@@ -57,8 +57,13 @@ class GitSource:
         pack = await self._remote.fetch(name)
         commit, blobs = await asyncio.to_thread(partial(_read, pack, name))
         await self.close()
-        self._folder = Path(await asyncio.to_thread(partial(tempfile.mkdtemp, prefix="git-")))
-        files = await asyncio.to_thread(partial(self._lay_down, blobs))
+        try:
+            self._folder = Path(await asyncio.to_thread(partial(tempfile.mkdtemp, prefix="git-")))
+            files = await asyncio.to_thread(partial(self._lay_down, blobs))
+        except OSError as exc:
+            raise Retryable(
+                Reason.DISK_ERROR, f"{self._what}: the temporary folder cannot hold it"
+            ) from exc
         return listing.manifest(self._uri.text, files, revision=commit, unpack=False)
 
     async def sign(self, file: RemoteFile) -> SignedRequest | LocalPath:
