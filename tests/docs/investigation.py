@@ -123,6 +123,8 @@ class Site(ExitStack):
             self.callback(agent.kill)
             agent.start()
             self._agents[node] = agent
+        for program in (controller, *self._agents.values()):
+            program.wait_ready(lambda: program.ready, seconds=_SECONDS)  # noqa: B023 — called at once
         entry = {"name": "storage-config", "namespace": CREDENTIALS_NAMESPACE}
         plane.apply(
             {
