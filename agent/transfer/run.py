@@ -30,8 +30,6 @@ T = TypeVar("T")
 _CROWDS: Final = 2
 # A part that takes less is not worth another connection, which has to be opened and come up to speed.
 _WORTH_SECONDS: Final = 1.0
-# One that takes more is helped even where some bytes are then sent twice.
-_SLOW_SECONDS: Final = 6.0
 # What cancelling waits for at most. A thread that still looks up a name by then sees the stop flag before it writes.
 _STOP_SECONDS: Final = 2.0
 
@@ -196,7 +194,7 @@ class Run:
             if slowest is None or slowest.seconds_left() < _WORTH_SECONDS:
                 break
             rest = slowest.parts[0].cut()
-            if rest is None and slowest.seconds_left() > _SLOW_SECONDS:
+            if rest is None and slowest.straggles:
                 rest = slowest.parts[0].cut(in_vain=True)
             if rest is None:
                 break

@@ -19,7 +19,7 @@ _PREFERRED = [*(a for a in Algorithm if a is not Algorithm.MD5), Algorithm.MD5]
 # Cuts are where direct writes may begin, and what is cut off is worth a connection of its own.
 _CUT: Final = 2 << 20
 _LEAST_CUT: Final = 4 << 20
-# A connection has come up to speed by then.
+# Connections have come up to speed by then.
 _JUDGE_SECONDS: Final = 0.5
 # A request asks for what its connection brings in about this time: round trips do not count, and what is not asked for
 # yet can be given to another connection without anything being sent in vain.
@@ -59,7 +59,7 @@ class FileWork:
 
     ranges: whether the server keeps to ranges. restart: to be fetched anew, as soon as nobody writes to it; parts of
     an older generation are then void. pending: parts that are not finished. hashed: bytes that `whole` has seen.
-    request: bytes to be asked for at a time.
+    request: bytes to be asked for at a time. rate: of the last request that ended, in bytes per second.
     """
 
     file: RemoteFile
@@ -80,6 +80,7 @@ class FileWork:
     hashed: int = 0
     size: int | None = None
     request: int = _FIRST_REQUEST
+    rate: float = 0.0
 
     def __post_init__(self) -> None:
         self.id = file_id(self.file)
@@ -115,7 +116,8 @@ class FileWork:
 
     def paced(self, count: int, seconds: float) -> None:
         """A request brought so many bytes in so much time."""
-        wanted = count / max(seconds, 1e-3) * _REQUEST_SECONDS
+        self.rate = count / max(seconds, 1e-3)
+        wanted = self.rate * _REQUEST_SECONDS
         self.request = int(min(max(wanted, _LEAST_REQUEST), _MOST_REQUEST)) // _CUT * _CUT
 
     def reset(self) -> int:
@@ -214,13 +216,13 @@ class PartWork:
         with self.lock:
             if self.end is None or not self.divisible or self.finished or self.void:
                 return None
-            begin = self.taken if in_vain else max(self.taken, self.asked or 0)
+            begin = self.taken if in_vain else max(self.taken, self.asked or self.end)
             middle = -(-(begin + self.end) // 2 // _CUT) * _CUT
             if self.end - middle < _LEAST_CUT:
                 return None
-            rest = PartWork(self.of, middle, self.end, divisible=True)
+            rest = PartWork(self.of, middle, self.end)
             self.end = middle
-            self.asked = min(self.asked or 0, middle)
+            self.asked = min(self.asked or self.end, middle)
             # Hashed in order from now on, over what is on disk.
             self.whole = None
             return rest
@@ -285,6 +287,14 @@ class Unit:
     def moved(self) -> int:
         """Grows whenever the unit gets on."""
         return sum(part.at - part.start + part.finished for part in self.parts)
+
+    @property
+    def straggles(self) -> bool:
+        """Whether its connection is much slower than another that has brought a range of the same file."""
+        if self.began is None:
+            return False
+        elapsed, moved = monotonic() - self.began[0], self.moved - self.began[1]
+        return moved * 4 < self.parts[0].of.rate * elapsed
 
     def seconds_left(self) -> float:
         """At the rate so far; 0 while that is unknown, and where nothing can be cut off."""
