@@ -12,7 +12,7 @@ from agent.transfer.answers import RangesIgnored, Refused
 from agent.transfer.checksums import HashingCancelled
 from agent.transfer.flow import Flow
 from agent.transfer.routes import Routes
-from agent.transfer.work import Unit
+from agent.transfer.unit import Unit
 from agent.transfer.workshop import Stopped
 from shared.domain.backoff import delay
 from shared.domain.reasons import Reason

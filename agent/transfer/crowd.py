@@ -21,7 +21,8 @@ from agent.transfer.connection import Connection
 from agent.transfer.files import Folders, disk_errors, feed
 from agent.transfer.journal import Claim
 from agent.transfer.line import Head, Line, endpoint_of
-from agent.transfer.work import PartWork, Route, Unit
+from agent.transfer.unit import Unit
+from agent.transfer.work import PartWork, Route
 from agent.transfer.workshop import Workshop
 from shared.domain.reasons import Reason
 

@@ -28,7 +28,8 @@ from agent.transfer.journal import Claim
 from agent.transfer.pages import Writer
 from agent.transfer.parts import SMALL_FILE
 from agent.transfer.pool import Answer
-from agent.transfer.work import PartWork, Unit
+from agent.transfer.unit import Unit
+from agent.transfer.work import PartWork
 from agent.transfer.workshop import Workshop
 from shared.domain.reasons import Reason
 

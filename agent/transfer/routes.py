@@ -8,7 +8,8 @@ from typing import Final
 from agent.errors import Retryable
 from agent.origin import LocalPath, Origin, Readable
 from agent.transfer.ask import new_route
-from agent.transfer.work import FileWork, Route, Unit
+from agent.transfer.unit import Unit
+from agent.transfer.work import FileWork, Route
 from shared.domain.reasons import Reason
 
 # Signing asks nobody, or a token service once in a while.

@@ -20,7 +20,8 @@ from agent.transfer.pace import TICK_SECONDS
 from agent.transfer.parts import Range, batches, split
 from agent.transfer.receive import receive
 from agent.transfer.routes import Routes
-from agent.transfer.work import FileWork, PartWork, Unit
+from agent.transfer.unit import Unit
+from agent.transfer.work import FileWork, PartWork
 from agent.transfer.workshop import Workshop
 from shared.domain.reasons import Reason
 

@@ -1,10 +1,8 @@
 """What one fetch knows of each file and each range while it runs. Shared by the event loop and the threads."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from time import monotonic
 from typing import Final
 
 from agent.manifest import Algorithm, Digest, RemoteFile, Strength
@@ -18,9 +16,7 @@ _PREFERRED = [*(a for a in Algorithm if a is not Algorithm.MD5), Algorithm.MD5]
 
 # Cuts are where direct writes may begin, and what is cut off is worth a connection of its own.
 _CUT: Final = 2 << 20
-_LEAST_CUT: Final = 4 << 20
-# Connections have come up to speed by then.
-_JUDGE_SECONDS: Final = 0.5
+LEAST_CUT: Final = 4 << 20
 # A request asks for what its connection brings in about this time: round trips do not count, and what is not asked for
 # yet can be given to another connection without anything being sent in vain.
 _REQUEST_SECONDS: Final = 2.0
@@ -190,7 +186,7 @@ class PartWork:
             if self.end is not None:
                 # Ends are where direct writes may begin, and no request is for a mere rest.
                 stop = (self.at + self.of.request) // _CUT * _CUT
-                self.asked = stop if self.end - stop >= _LEAST_CUT else self.end
+                self.asked = stop if self.end - stop >= LEAST_CUT else self.end
             return self.end is None or self.at < self.end
 
     def ask_all(self) -> None:
@@ -218,7 +214,7 @@ class PartWork:
                 return None
             begin = self.taken if in_vain else max(self.taken, self.asked or self.end)
             middle = -(-(begin + self.end) // 2 // _CUT) * _CUT
-            if self.end - middle < _LEAST_CUT:
+            if self.end - middle < LEAST_CUT:
                 return None
             rest = PartWork(self.of, middle, self.end)
             self.end = middle
@@ -260,48 +256,3 @@ class PartWork:
 
     def _holds(self, span: Range) -> bool:
         return self.start <= span.start and (self.end is None or span.end <= self.end)
-
-
-@dataclass(slots=True, eq=False)
-class Unit:
-    """What one thread does at a time: a part of a large file, or a batch of small ones.
-
-    refused: files whose signature was refused once. began: when the first thread set out, and how many bytes it had; a
-    monotonic clock's.
-    """
-
-    parts: list[PartWork]
-    refused: set[FileWork] = field(default_factory=set)
-    began: tuple[float, int] | None = None
-
-    @property
-    def files(self) -> list[FileWork]:
-        return list(dict.fromkeys(part.of for part in self.parts))
-
-    @property
-    def current(self) -> FileWork:
-        """The file at which the unit stands."""
-        return next((part.of for part in self.parts if not part.finished), self.parts[-1].of)
-
-    @property
-    def moved(self) -> int:
-        """Grows whenever the unit gets on."""
-        return sum(part.at - part.start + part.finished for part in self.parts)
-
-    @property
-    def straggles(self) -> bool:
-        """Whether its connection is much slower than another that has brought a range of the same file."""
-        if self.began is None:
-            return False
-        elapsed, moved = monotonic() - self.began[0], self.moved - self.began[1]
-        return moved * 4 < self.parts[0].of.rate * elapsed
-
-    def seconds_left(self) -> float:
-        """At the rate so far; 0 while that is unknown, and where nothing can be cut off."""
-        if self.began is None or len(self.parts) != 1 or not self.parts[0].divisible:
-            return 0.0
-        elapsed, moved = monotonic() - self.began[0], self.moved - self.began[1]
-        left = (self.parts[0].end or 0) - self.parts[0].taken
-        if elapsed < _JUDGE_SECONDS or left < 2 * _LEAST_CUT:
-            return 0.0
-        return left * elapsed / moved if moved else math.inf
