@@ -13,7 +13,6 @@ from typing import Any
 
 import structlog
 
-from agent.assembly import Limits as CopyLimits
 from agent.assembly import Parts, assemble, now
 from agent.blocking import Blocking
 from agent.credentials import KubernetesCredentials
@@ -21,17 +20,17 @@ from agent.memory import Memory
 from agent.metrics import AgentMetrics
 from agent.planning.retry import RetryPolicy
 from agent.planning.world import Limits
-from agent.policy import SourcePolicy
 from agent.recheck import recheck_credentials
 from agent.reconciler import Reconciler
 from agent.report import Reporter
+from agent.scrub import Scrub
 from agent.settings import AgentSettings
 from agent.shelf import Shelf
 from agent.status import StatusWriter
 from agent.storage.errors import StoreError
 from agent.storage.store import Store
 from agent.transfer.budget import Budget
-from agent.tuning import budget_of, follow_budget
+from agent.tuning import budget_of, follow_budget, limits_of, policy_of
 from agent.work import Worker
 from shared.api.node import AgentInfo, LocalModelNode, ModelState
 from shared.kube.client import KubeClient
@@ -103,6 +102,7 @@ class Agent:
         self._blocking = Blocking()
         self._store: Store | None = None
         self._parts: Parts | None = None
+        self._scrub: Scrub | None = None
         self._key = ObjectKey(None, settings.node_name)
         self._nodes: Informer[LocalModelNode] = Informer(
             client,
@@ -198,6 +198,7 @@ class Agent:
             "synced": self._nodes.synced,
             "reconciler": self._reconciler.describe(),
             "engine": self._parts.engine.describe() if self._parts else None,
+            "scrub": self._scrub.describe() if self._scrub else None,
         }
 
     def _follow_settings(self) -> dict[str, Coroutine[Any, Any, None]]:
@@ -210,6 +211,10 @@ class Agent:
         if self._parts is not None:
             self._parts.engine.set_budget(budget)
 
+    def _rotten(self, worker: Worker, key: str, damaged: tuple[str, ...]) -> None:
+        worker.found_damaged(key, damaged)
+        self._reconciler.poke()
+
     def _node(self) -> LocalModelNode | None:
         return self._nodes.get(self._key) if self._nodes.synced else None
 
@@ -219,7 +224,7 @@ class Agent:
         return self._reconciler.problem
 
     async def _open_store(self) -> None:
-        """Tries until the folder can be used; afterwards idles, so that the program goes on."""
+        """Tries until the folder can be used; afterwards what is published is read again from time to time."""
         settings = self._settings
         await self._nodes.wait_synced()
         while self._store is None:
@@ -237,21 +242,9 @@ class Agent:
         parts = assemble(
             self._store,
             root=settings.root,
-            limits=CopyLimits(
-                budget=self._budget,
-                part_size=settings.part_size_mib << 20,
-                min_free_percent=settings.min_free_percent,
-                archive_ratio=settings.archive_ratio,
-                writing=settings.writing,
-            ),
+            limits=limits_of(settings, self._budget),
             reader=self._reader,
-            policy=SourcePolicy(
-                allowed_file_roots=settings.allowed_file_roots,
-                allowed_networks=settings.allowed_networks,
-                credential_endpoints=frozenset(settings.credential_endpoints),
-                hf_endpoint=settings.hf_endpoint,
-                generic_schemes=frozenset(settings.generic_schemes),
-            ),
+            policy=policy_of(settings),
             blocking=self._blocking,
         )
         self._parts = parts
@@ -272,7 +265,16 @@ class Agent:
         )
         await self._reconciler.serve(worker)
         log.info("cache folder opened", root=str(settings.root), copies=len(self._store.trees()))
-        await asyncio.Event().wait()
+        self._scrub = Scrub(
+            self._store,
+            settings.root,
+            period=timedelta(days=settings.scrub_days),
+            busy=lambda: parts.engine.busy,
+            found=lambda key, damaged: self._rotten(worker, key, damaged),
+            read=self._metrics.scrubbed.inc,
+            clock=now,
+        )
+        await self._scrub.run()
 
     def _copies_are_known(self) -> bool:
         node = self._node()

@@ -102,6 +102,11 @@ class AgentSettings(Settings):
     archive_ratio: float = Field(
         default=20, ge=1, description="An archive may unpack to so many times its own size."
     )
+    scrub_days: float = Field(
+        default=14,
+        ge=0,
+        description="Within so many days each published file is read again and compared with its digest, while nothing is fetched; 0 = never.",
+    )
     retired_grace_seconds: float = Field(
         default=24 * 3600,
         ge=0,

@@ -1,4 +1,4 @@
-"""The budget follows the settings file while the agent runs; what else the file says counts from the next start."""
+"""What the settings mean to the parts. The budget follows the file while the agent runs; the rest counts from the next start."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from typing import Final
 
 import structlog
 
+from agent.assembly import Limits
+from agent.policy import SourcePolicy
 from agent.settings import AgentSettings
 from agent.transfer.budget import Budget
 from shared.ops.settings import SettingsError, load
@@ -55,3 +57,25 @@ async def follow_budget(
             budget = budget_of(settings)
             use(budget)
             log.info("budget changed", connections=budget.connections, rate=budget.bytes_per_second)
+
+
+def limits_of(settings: AgentSettings, budget: Budget) -> Limits:
+    """What copies may use."""
+    return Limits(
+        budget=budget,
+        part_size=settings.part_size_mib << 20,
+        min_free_percent=settings.min_free_percent,
+        archive_ratio=settings.archive_ratio,
+        writing=settings.writing,
+    )
+
+
+def policy_of(settings: AgentSettings) -> SourcePolicy:
+    """Where sources may lead."""
+    return SourcePolicy(
+        allowed_file_roots=settings.allowed_file_roots,
+        allowed_networks=settings.allowed_networks,
+        credential_endpoints=frozenset(settings.credential_endpoints),
+        hf_endpoint=settings.hf_endpoint,
+        generic_schemes=frozenset(settings.generic_schemes),
+    )

@@ -97,6 +97,10 @@ class Worker:
         except FetchError as error:
             log.warning("copy could not be looked at", key=key, error=error.message)
             damaged = ()
+        self.found_damaged(key, damaged)
+
+    def found_damaged(self, key: str, damaged: tuple[str, ...]) -> None:
+        """A look at the published tree ended; what is damaged will be fetched again."""
         if damaged:
             self._metrics.repairs.inc()
             log.warning("copy is damaged", key=key, files=len(damaged), first=damaged[0])

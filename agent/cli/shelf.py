@@ -117,7 +117,7 @@ def run_rm(root: Path, models: tuple[str, ...], *, dry_run: bool) -> Exit:
 
 def _is_whole(root: Path, tree: Tree) -> bool:
     with translated(f"verifying {tree.storage_key}"), descriptor(root / "models") as at:
-        damaged = verify(at, tree, cancelled=lambda: False).damaged
+        damaged = verify(at, tree, cancelled=lambda _: False).damaged
     for path in damaged:
         put(f"{tree.storage_key}  damaged  {path}")
     return not damaged

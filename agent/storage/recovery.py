@@ -13,11 +13,11 @@ from shared.domain.storage_key import is_storage_key
 def recover(layout: Layout, disk: Disk, *, staged: str) -> dict[str, Record]:
     """What is published, by storage key. Raises `OSError`.
 
-    Drafts of manifests are removed; a staging folder without the folder `staged` has lost what its journal is about, and goes to
+    Drafts are removed; a staging folder without the folder `staged` has lost what its journal is about, and goes to
     the trash. A manifest that cannot be read is left alone: its tree counts as foreign, to be compared and adopted.
     """
     for name in names(layout.private):
-        if name.startswith(".VERSION."):
+        if name.startswith((".VERSION.", ".scrub.")):
             disk.unlink(layout.private, name)
     for name in names(layout.manifests):
         key, _, kind = name.partition(".")

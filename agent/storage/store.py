@@ -206,18 +206,18 @@ class Store:
         *,
         cancelled: threading.Event,
         paths: Collection[str] | None = None,
-        pace: Callable[[], None] | None = None,
+        pace: Callable[[int], None] | None = None,
     ) -> tuple[str, ...]:
         """Read every file again; paths whose content is not what was published. `inspect` repeats them until they are replaced.
 
-        A file whose modification time alone changed is good, and known by its new time then. paths: read only these. pace: called
-        before every MiB, and the disk is read past the page cache. Other models that share a damaged file are damaged too. Raises
-        `errors.Cancelled`.
+        A file whose modification time alone changed is good, and known by its new time then. paths: read only these. pace: told
+        before up to a MiB is read how much, and the disk is read past the page cache. Other models that share a damaged file are
+        damaged too. Raises `errors.Cancelled`.
         """
 
-        def ask() -> bool:
+        def ask(count: int) -> bool:
             if pace is not None:
-                pace()
+                pace(count)
             return cancelled.is_set()
 
         record, found = self._look(

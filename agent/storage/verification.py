@@ -12,7 +12,7 @@ from agent.storage.errors import Cancelled
 from agent.storage.inspection import OWN_TROUBLE
 from agent.storage.tree import Tree, TreeFile
 from agent.storage.walk import open_beneath
-from agent.transfer.checksums import HashingCancelled, hash_range, new_hasher
+from agent.transfer.checksums import CHUNK, HashingCancelled, hash_range, new_hasher
 
 _ORDER = list(Algorithm)
 
@@ -29,14 +29,14 @@ def verify(
     models: int,
     tree: Tree,
     *,
-    cancelled: Callable[[], bool],
+    cancelled: Callable[[int], bool],
     paths: Collection[str] | None = None,
     past_cache: bool = False,
 ) -> Verification:
     """All files, or those at `paths`. past_cache: as they are on the disk now, whatever the page cache holds.
 
-    `cancelled` is asked before every MiB and may take its time. Raises `Cancelled`, and `OSError` for what is the agent's own
-    trouble.
+    `cancelled` is told before up to a MiB is read, how much, and may take its time. Raises `Cancelled`, and `OSError` for what is
+    the agent's own trouble.
     """
     files = tuple(tree.files)
     chosen = [file for file in files if paths is None or file.path in paths]
@@ -55,7 +55,7 @@ def verify(
 
 
 def _read_again(
-    root: int, file: TreeFile, flags: int, cancelled: Callable[[], bool]
+    root: int, file: TreeFile, flags: int, cancelled: Callable[[int], bool]
 ) -> TreeFile | None:
     """The file, with its present modification time, when its content is the published one; else None."""
     try:
@@ -86,10 +86,11 @@ def _read_again(
         os.close(fd)
 
 
-def _digest(fd: int, algorithm: Algorithm, size: int, cancelled: Callable[[], bool]) -> str:
+def _digest(fd: int, algorithm: Algorithm, size: int, cancelled: Callable[[int], bool]) -> str:
     hasher = new_hasher(algorithm, size)
+    piece = min(size, CHUNK)
     try:
-        hash_range(fd, 0, size, (hasher,), cancelled)
+        hash_range(fd, 0, size, (hasher,), lambda: cancelled(piece))
     except HashingCancelled as exc:
         raise Cancelled from exc
     return hasher.hexdigest()

@@ -13,7 +13,7 @@ from agent.manifest import Algorithm, Digest
 
 Buffer = bytes | bytearray | memoryview
 
-_CHUNK: Final = 1 << 20
+CHUNK: Final = 1 << 20
 # Hash width in hex digits, and how awscrt joins two of them.
 _CRCS: Final = {
     Algorithm.CRC32C: (8, checksums.crc32c, checksums.combine_crc32c),
@@ -89,7 +89,7 @@ def hash_range(
 
     A file that was opened with O_DIRECT is read from a `start` that is a multiple of the page size.
     """
-    size = min(_CHUNK, -(-max(end - start, 1) // mmap.PAGESIZE) * mmap.PAGESIZE)
+    size = min(CHUNK, -(-max(end - start, 1) // mmap.PAGESIZE) * mmap.PAGESIZE)
     with mmap.mmap(-1, size) as pages, memoryview(pages) as buffer:  # aligned, as O_DIRECT asks
         at = start
         while at < end:

@@ -118,6 +118,11 @@ class Engine:
         """Takes effect at once for the rate, and for connections with each next part."""
         self._flow.set_budget(budget)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being fetched; may be asked from any thread."""
+        return bool(self._runs)
+
     def describe(self) -> dict[str, Any]:
         """For people: the budget, and what each fetch is at."""
         return {
