@@ -60,7 +60,8 @@ def play(site: Site) -> None:
     show(site, f"rollout restart daemonset/localmodel-agent -n {AGENTS_NAMESPACE}")
     watch(lambda: nodes(site), lambda _: ready(site, "big"), seconds=_SECONDS)
     for node in NODES:
-        say(f"{node}: its new agent fetched {site.bytes_moved(node) / 1e6:.0f} of 419 MB")
+        size = site.bytes_done(node, "big") / 1e6
+        say(f"{node}: its new agent fetched {site.bytes_moved(node) / 1e6:.0f} of {size:.0f} MB")
 
     heading("A pod mounts the claim of its namespace and runs the model")
     for name in ("magika", "tiny", "big"):
