@@ -56,7 +56,7 @@ class Meter:
             for name in retired - self._retired.keys():
                 self._retired[name] = _measured(self._layout.retired, name)
             staging, trash = self._measure_moving()
-            self._measure_trees(published, total([staging, trash, *self._retired.values()]))
+            self._measure_trees(published, [staging, trash, *self._retired.values()])
             kept = total([*self._trees.values(), staging])
             gone = total([*self._retired.values(), trash])
         disk = os.fstatvfs(self._layout.models)
@@ -68,12 +68,11 @@ class Meter:
             inodes_available=disk.f_favail,
         )
 
-    def _measure_trees(self, published: Mapping[str, object], around: Footprint) -> None:
-        """After a crash, staged or retired files may be links to files that a manifest counts as a tree's own."""
+    def _measure_trees(self, published: Mapping[str, object], around: list[Footprint]) -> None:
+        """Where files have several names, a manifest from before they got them counts such a file as its tree's own."""
         for key in self._trees.keys() - published.keys():
             del self._trees[key]
-        known = total(self._trees.values()).shared
-        if around.shared.keys() - known.keys():
+        if any(one.shared for one in (*around, *self._trees.values())):
             for key in self._unseen & self._trees.keys():
                 del self._trees[key]
             self._unseen.clear()
