@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import secrets
+from collections.abc import Iterator
 
 _RENAME_EXCHANGE = 2
 
@@ -26,6 +27,16 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def open_folder(at: int | None, name: str | os.PathLike[str]) -> int:
     """A descriptor of a folder that can be listed; refuses a symlink."""
     return os.open(name, _FOLDER, dir_fd=at)
+
+
+@contextlib.contextmanager
+def opened_folder(name: str | os.PathLike[str], *, at: int | None = None) -> Iterator[int]:
+    """The same while the block runs."""
+    fd = open_folder(at, name)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class Disk:

@@ -6,87 +6,66 @@ takes its names away; the content stays while it has another.
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from agent.errors import FetchError
 from agent.manifest import Digest, RemoteFile, Strength
+from agent.storage.catalogue import Catalogue
 from agent.storage.disk import Disk, open_folder
 from agent.storage.errors import Cancelled
 from agent.storage.inspection import open_good
 from agent.storage.layout import Layout
 from agent.storage.manifests import Record
-from agent.storage.reuse import NAMING, link
+from agent.storage.reuse import NAMING, link, link_equal
 from agent.storage.tree import StoredFiles, Tree, TreeFile
 from agent.storage.walk import lstat, open_beneath, open_parent
 
-Damaged = Mapping[str, Collection[str]]
 # A smaller file frees nothing that is worth reading it and its like.
 _LEAST_BYTES = 64 << 10
 _CHUNK = 1 << 20
 
 
-def link_named(
+def reuse(
     layout: Layout,
     disk: Disk,
-    records: Iterable[Record],
+    known: Catalogue,
+    key: str,
     wanted: Sequence[RemoteFile],
     into: int,
-    *,
-    damaged: Damaged,
-) -> tuple[dict[str, TreeFile], frozenset[str]]:
-    """Give the staged folder the wanted files whose stated digest names a content that other models have.
-
-    Returns the linked files by path, and whose they were. What cannot be linked from one model is looked for in the next.
-    """
-    missing: defaultdict[tuple[Digest, int], list[RemoteFile]] = defaultdict(list)
-    for remote in wanted:
-        named = [digest for digest in remote.digests if digest.algorithm in NAMING]
-        if named and remote.size is not None:
-            missing[named[0], remote.size].append(remote)
-    linked: dict[str, TreeFile] = {}
-    givers = set()
-    for key, root, file in _files(layout, records, lambda: {s for _, s in missing}, damaged):
-        for digest in file.digests:
-            asked = missing.pop((digest, file.size), [])
-            refused = []
-            for remote in asked:
-                if not link(layout, disk, root, file, into, remote.path):
-                    refused.append(remote)
-                    continue
-                linked[remote.path] = replace(
-                    file,
-                    path=remote.path,
-                    validator=remote.validator,
-                    verified_by=Strength(digest.algorithm.value),
-                )
-                givers.add(key)
-            if refused:
-                missing[digest, file.size] = refused
-    return linked, frozenset(givers)
+    trust: str,
+) -> tuple[TreeFile, ...]:
+    """Give the staged folder what the key's own tree has, then what others of the same trust have; which files these are."""
+    own: tuple[TreeFile, ...] = ()
+    record = known.get(key)
+    if record is not None:
+        known.meter.forget(key)
+        own = link_equal(layout, disk, record.tree, wanted, into, except_=known.damaged(key))
+    have = {file.path for file in own}
+    missing = [remote for remote in wanted if remote.path not in have]
+    trusted = [other for other in known.others(key) if other.tree.trust == trust]
+    return (*own, *_link_named(layout, disk, known, trusted, missing, into))
 
 
-def link_identical(
+def share(
     layout: Layout,
     disk: Disk,
-    records: Iterable[Record],
+    known: Catalogue,
+    key: str,
     files: Sequence[TreeFile],
     into: int,
-    *,
-    damaged: Damaged,
     cancelled: Callable[[], bool],
-) -> tuple[int, frozenset[str]]:
+) -> int:
     """Make staged files further names of files that other models have, where both are the same byte for byte.
 
-    Returns the bytes that came free, and whose the others are. Raises `Cancelled`.
+    Returns the bytes that came free. Raises `Cancelled`.
     """
     mine: defaultdict[int, list[TreeFile]] = defaultdict(list)
     for file in files:
         if file.size >= _LEAST_BYTES:
             mine[file.size].append(file)
     freed = 0
-    givers = set()
-    for key, root, file in _files(layout, records, mine.keys, damaged):
+    for giver, root, file in _files(layout, known, known.others(key), mine.keys):
         for own in tuple(mine.get(file.size, ())):
             if (
                 _may_be_equal(file, own)
@@ -94,39 +73,67 @@ def link_identical(
                 and link(layout, disk, root, file, into, own.path)
             ):
                 freed += own.size
-                givers.add(key)
                 mine[own.size].remove(own)
-    return freed, frozenset(givers)
+                known.meter.forget(giver)
+    return freed
 
 
-def same_files(
-    layout: Layout, tree: Tree, paths: Collection[str], records: Iterable[Record]
-) -> dict[str, frozenset[str]]:
-    """Paths in other models, by storage key, that are names of the very files at `paths` of the tree."""
-    if not paths:
-        return {}
-    sizes = {file.size for file in tree.files if file.path in paths}
+def _link_named(
+    layout: Layout,
+    disk: Disk,
+    known: Catalogue,
+    records: Iterable[Record],
+    wanted: Sequence[RemoteFile],
+    into: int,
+) -> Iterator[TreeFile]:
+    """The wanted files whose stated digest names a content that a model has; what one cannot give the next may."""
+    missing: defaultdict[tuple[Digest, int], list[RemoteFile]] = defaultdict(list)
+    for remote in wanted:
+        named = [digest for digest in remote.digests if digest.algorithm in NAMING]
+        if named and remote.size is not None:
+            missing[named[0], remote.size].append(remote)
+    for giver, root, file in _files(layout, known, records, lambda: {s for _, s in missing}):
+        for digest in file.digests:
+            refused = []
+            for remote in missing.pop((digest, file.size), []):
+                if not link(layout, disk, root, file, into, remote.path):
+                    refused.append(remote)
+                    continue
+                known.meter.forget(giver)
+                yield replace(
+                    file,
+                    path=remote.path,
+                    validator=remote.validator,
+                    verified_by=Strength(digest.algorithm.value),
+                )
+            if refused:
+                missing[digest, file.size] = refused
+
+
+def spread_damage(layout: Layout, known: Catalogue, tree: Tree, paths: Collection[str]) -> None:
+    """The tree's files at `paths` are damaged, so other models that have the very same files are damaged there too."""
     inodes = {
         status.st_ino
         for path in paths
         if (status := _status(layout.models, f"{tree.storage_key}/{path}")) is not None
         and status.st_nlink > 1
     }
-    found: defaultdict[str, set[str]] = defaultdict(set)
-    for key, root, file in _files(layout, records if inodes else (), lambda: sizes, {}):
+    if not inodes:
+        return
+    sizes = {file.size for file in tree.files if file.path in paths}
+    for key, root, file in _files(layout, known, known.others(tree.storage_key), lambda: sizes):
         status = _status(root, file.path)
         if status is not None and status.st_ino in inodes:
-            found[key].add(file.path)
-    return {key: frozenset(same) for key, same in found.items()}
+            known.also_damaged(key, file.path)
 
 
 def _files(
     layout: Layout,
+    known: Catalogue,
     records: Iterable[Record],
     sizes: Callable[[], Collection[int]],
-    damaged: Damaged,
 ) -> Iterator[tuple[str, int, TreeFile]]:
-    """Storage key, open folder and file, for the files of these sizes; models that go meanwhile are left out."""
+    """Storage key, open folder and file, for good files of these sizes; models that go meanwhile are left out."""
     for record in records:
         tree = record.tree
         looked_for = sizes()
@@ -137,8 +144,9 @@ def _files(
         except (FileNotFoundError, NotADirectoryError):
             continue
         try:
+            damaged = known.damaged(tree.storage_key)
             for file in _of_sizes(tree, looked_for):
-                if file.path not in damaged.get(tree.storage_key, ()):
+                if file.path not in damaged:
                     yield tree.storage_key, root, file
         finally:
             os.close(root)

@@ -25,12 +25,12 @@ from agent.storage import (
     trash,
     verification,
 )
-from agent.storage.disk import Disk, ensure_folder, open_folder
+from agent.storage.catalogue import Catalogue
+from agent.storage.disk import Disk, ensure_folder, opened_folder
 from agent.storage.errors import StoreUnavailable, describe
 from agent.storage.gate import Gate
 from agent.storage.layout import PRIVATE, Layout
-from agent.storage.manifests import ManifestInvalid, Record
-from agent.storage.meter import Meter
+from agent.storage.manifests import Record
 from agent.storage.recovery import recover
 from agent.storage.tree import Staging, Tree, TreeFile, Usage
 from agent.storage.walk import is_empty_folder, lstat, names
@@ -38,15 +38,6 @@ from shared.domain.storage_key import is_storage_key
 
 _STAGED = "tree"
 L = TypeVar("L", inspection.Inspection, verification.Verification)
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    fd = open_folder(None, folder)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 class Store:
@@ -58,10 +49,7 @@ class Store:
     def __init__(self, layout: Layout, disk: Disk, records: Mapping[str, Record]) -> None:
         self._layout = layout
         self._disk = disk
-        self._records = records
-        self._damaged: dict[str, frozenset[str]] = {}
-        self._meter = Meter(layout, {key: one.footprint for key, one in records.items()})
-        self._commit = threading.Lock()
+        self._known = Catalogue(layout, records)
         self._emptying = threading.Lock()
         self._gate = Gate(str(layout.root))
 
@@ -105,7 +93,7 @@ class Store:
 
     def trees(self) -> Mapping[str, Tree]:
         """What is published, by storage key; a snapshot."""
-        return {key: record.tree for key, record in self._records.items()}
+        return self._known.trees()
 
     def foreign(self) -> frozenset[str]:
         """Names under `models/` that the store did not publish. Empty folders at a storage key are nobody's."""
@@ -113,7 +101,7 @@ class Store:
             return frozenset(
                 name
                 for name in names(self._layout.models)
-                if name not in self._records
+                if name not in self._known
                 and not (is_storage_key(name) and is_empty_folder(self._layout.models, name))
             )
 
@@ -150,7 +138,7 @@ class Store:
             try:
                 publication.publish(self._layout, self._disk, tree, staged.name)
             finally:
-                self._reload(key)
+                self._known.reload(key)
         with suppress(
             FetchError
         ):  # the tree is published; the next sweep says what could not be deleted
@@ -166,7 +154,7 @@ class Store:
             try:
                 adoption.adopt(self._layout, self._disk, tree)
             finally:
-                self._reload(key)
+                self._known.reload(key)
 
     def evict(self, key: str) -> None:
         """Delete the published tree; nothing happens to a key without one, nor to a folder that took the tree's place."""
@@ -174,7 +162,7 @@ class Store:
             try:
                 eviction.evict(self._layout, self._disk, key)
             finally:
-                self._reload(key)
+                self._known.reload(key)
         self._empty_trash()
 
     def sweep(self, *, now: datetime, grace: timedelta, wanted: Collection[str]) -> None:
@@ -229,18 +217,14 @@ class Store:
         if record is None or found is None:
             return ()
         with self._changing(key, f"verifying {key}"):
-            if self._records.get(key) is not record:
+            if self._known.get(key) is not record:
                 return ()
-            known = self._damaged.get(key, frozenset())
-            unread = frozenset() if paths is None else known - frozenset(paths)
-            self._damaged[key] = unread.union(found.damaged)
-            same = sharing.same_files(self._layout, record.tree, found.damaged, self._others(key))
-            for other, also in same.items():
-                self._damaged[other] = self._damaged.get(other, frozenset()) | also
+            self._known.found(key, found.damaged, read=paths)
+            sharing.spread_damage(self._layout, self._known, record.tree, found.damaged)
             if found.refreshed is not None:
                 renewed = replace(record, tree=replace(record.tree, files=found.refreshed))
                 manifests.write(self._disk, self._layout.manifests, f"{key}.json", renewed)
-                self._reload(key, same_content=True)
+                self._known.reload(key, same_content=True)
         return found.damaged
 
     def reuse(
@@ -252,28 +236,9 @@ class Store:
         same digest, where it names a content. Staged files that share their content with another name and are not among the
         result are removed, so that every other staged file may be written to.
         """
-        with self._changing(key, f"reusing files of {key}"), _opened(into) as fd:
+        with self._changing(key, f"reusing files of {key}"), opened_folder(into) as fd:
             reuse.drop_shared(self._disk, fd)
-            linked: dict[str, TreeFile] = {}
-            record = self._records.get(key)
-            if record is not None:
-                self._meter.forget(key)
-                bad = self._damaged.get(key, frozenset())
-                own = reuse.link_equal(
-                    self._layout, self._disk, record.tree, wanted, fd, except_=bad
-                )
-                linked = {file.path: file for file in own}
-            more, givers = sharing.link_named(
-                self._layout,
-                self._disk,
-                [one for one in self._others(key) if one.tree.trust == trust],
-                [file for file in wanted if file.path not in linked],
-                fd,
-                damaged=self._damaged,
-            )
-            for giver in givers:
-                self._meter.forget(giver)
-            return (*linked.values(), *more.values())
+            return sharing.reuse(self._layout, self._disk, self._known, key, wanted, fd, trust)
 
     def share(
         self, key: str, files: Sequence[TreeFile], into: Path, *, cancelled: threading.Event
@@ -282,27 +247,15 @@ class Store:
 
         Whatever the trust: who has fetched a content has a right to it. Raises `errors.Cancelled`.
         """
-        with self._changing(key, f"sharing files of {key}"), _opened(into) as fd:
-            freed, givers = sharing.link_identical(
-                self._layout,
-                self._disk,
-                self._others(key),
-                files,
-                fd,
-                damaged=self._damaged,
-                cancelled=cancelled.is_set,
+        with self._changing(key, f"sharing files of {key}"), opened_folder(into) as fd:
+            return sharing.share(
+                self._layout, self._disk, self._known, key, files, fd, cancelled.is_set
             )
-            for giver in givers:
-                self._meter.forget(giver)
-            return freed
-
-    def _others(self, key: str) -> list[Record]:
-        return [record for name, record in self._records.items() if name != key]
 
     def usage(self) -> Usage:
         """The disk and the store's part of it."""
         with self._gate.call("measuring the disk"):
-            return self._meter.usage(self._records)
+            return self._known.usage()
 
     @contextmanager
     def _changing(self, key: str, what: str) -> Iterator[None]:
@@ -316,14 +269,14 @@ class Store:
         record, found = self._look(key, lambda tree: inspection.inspect(self._layout.models, tree))
         if record is None or found is None:
             return (), ()
-        self._meter.remember(key, found.footprint)
-        damaged = self._damaged.get(key, frozenset()).union(found.damaged)
+        self._known.meter.remember(key, found.footprint)
+        damaged = self._known.damaged(key).union(found.damaged)
         return tuple(sorted(damaged)), found.extra
 
     def _look(self, key: str, look: Callable[[Tree], L]) -> tuple[Record | None, L | None]:
         """Compare a tree with its manifest while others may change it; what they disturb is looked at again."""
         what = f"looking at {key}"
-        while (record := self._records.get(key)) is not None:
+        while (record := self._known.get(key)) is not None:
             found, failed = None, None
             try:
                 with self._gate.call(what):
@@ -333,28 +286,11 @@ class Store:
             if found is not None and not found.damaged:
                 return record, found
             with self._changing(key, what):  # whoever was changing it is through now
-                if self._records.get(key) is record:
+                if self._known.get(key) is record:
                     if failed is not None:
                         raise failed
                     return record, found
         return None, None
-
-    def _reload(self, key: str, *, same_content: bool = False) -> None:
-        """Memory follows the disk, whatever became of a change."""
-        try:
-            record = manifests.read(self._layout.manifests, f"{key}.json")
-        except (FileNotFoundError, ManifestInvalid):
-            record = None
-        with self._commit:
-            records = dict(self._records)
-            if record is None:
-                records.pop(key, None)
-            else:
-                records[key] = record
-            self._records = records
-        if not same_content:
-            self._damaged.pop(key, None)
-        self._meter.forget(key)
 
     def _empty_trash(self) -> None:
         if self._gate.is_closing():
@@ -363,4 +299,4 @@ class Store:
             try:
                 trash.empty(self._disk, self._layout.trash, stopped=self._gate.is_closing)
             finally:
-                self._meter.changed()
+                self._known.meter.changed()
