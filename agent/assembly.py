@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent.access import CredentialsReader
+from agent.asking import Asking
 from agent.blocking import Blocking
 from agent.copy import Copier
 from agent.planning.desired import Wanted
@@ -67,8 +68,7 @@ def assemble(
         store=store,
         models=root / "models",
         engine=engine,
-        reader=reader,
-        policy=policy_for(policy),
+        asking=Asking(reader, policy_for(policy)),
         ledger=ledger,
         blocking=blocking,
         clock=now,

@@ -1,30 +1,26 @@
 """One copy, from credentials to a published tree."""
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from agent.access import CredentialsReader
 from agent.adopt import equal_files
+from agent.asking import Asking, Judgement
 from agent.blocking import Blocking
-from agent.errors import FetchError, Retryable, SourceChanged, Stalled
+from agent.errors import Retryable, SourceChanged, Stalled
 from agent.manifest import ArchiveKind, Manifest, RemoteFile, weakest
-from agent.planning.desired import Access, Wanted
+from agent.planning.desired import Wanted
 from agent.planning.selection import (
     nothing_selected,
-    parse_uri,
     select,
     selections_from_json,
     selections_to_json,
 )
-from agent.policy import SourcePolicy
 from agent.progress import CopyWatch
 from agent.sources.base import Source
-from agent.sources.registry import open_source
-from agent.space import Ledger
+from agent.space import LacksSpace, Ledger
 from agent.storage.archive import unpack
 from agent.storage.layers import unpack_layers
 from agent.storage.store import Store
@@ -34,16 +30,6 @@ from shared.domain.reasons import Reason
 
 # A source that changes again and again while it is read is being written to; later is better then.
 _MOST_CHANGES = 3
-# Listing a model of a hundred thousand objects takes about a minute.
-_RESOLVE_SECONDS = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What the source said to each access."""
-
-    granted: frozenset[Access] = frozenset()
-    refusals: Mapping[Access, FetchError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +38,6 @@ class Outcome:
 
     tree: Tree
     judgement: Judgement
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    first: tuple[Source, Manifest] | None
-    judgement: Judgement
-
-    def require(self) -> tuple[Source, Manifest]:
-        """Raises what hindered all accesses; one that may pass by itself first: it decides how soon we try again."""
-        if self.first is None:
-            refusals = self.judgement.refusals.values()
-            raise min(refusals, key=lambda error: isinstance(error, Stalled))
-        return self.first
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +62,7 @@ class Copier:
         store: Store,
         models: Path,
         engine: Engine,
-        reader: CredentialsReader,
-        policy: Callable[[Wanted], SourcePolicy],
+        asking: Asking,
         ledger: Ledger,
         blocking: Blocking,
         clock: Callable[[], datetime],
@@ -99,8 +71,7 @@ class Copier:
         self._store = store
         self._models = models
         self._engine = engine
-        self._reader = reader
-        self._policy = policy
+        self._asking = asking
         self._ledger = ledger
         self._blocking = blocking
         self._clock = clock
@@ -116,6 +87,12 @@ class Copier:
                 return await self._copy(wanted, watch, have)
             except SourceChanged as error:
                 changed = error
+            except LacksSpace:
+                raise
+            except Stalled as error:
+                if error.reason is not Reason.INSUFFICIENT_STORAGE:
+                    raise
+                raise await self._ledger.ran_out(error) from error
         raise Retryable(
             Reason.SOURCE_CHANGED, f"{changed.message}; it changed {_MOST_CHANGES} times in a row"
         ) from changed
@@ -123,13 +100,13 @@ class Copier:
     async def check_access(self, wanted: Wanted, watch: CopyWatch, have: Have) -> Judgement:
         """Which accesses the source lets have the model; moves nothing, raises nothing."""
         async with AsyncExitStack() as stack:
-            return (await self._ask(wanted, watch, have, stack)).judgement
+            return (await self._asking.ask(wanted, watch, have.revision, stack)).judgement
 
     async def _copy(self, wanted: Wanted, watch: CopyWatch, have: Have) -> Outcome:
         watch.begin()
         watch.enter(Reason.RESOLVING)
         async with AsyncExitStack() as stack:
-            answer = await self._ask(wanted, watch, have, stack)
+            answer = await self._asking.ask(wanted, watch, have.revision, stack)
             source, manifest = answer.require()
             if not manifest.packed:
                 manifest = select(manifest, wanted.selections)
@@ -142,35 +119,6 @@ class Copier:
                     return Outcome(adopted, answer.judgement)
             tree = await self._fetch(wanted, source, manifest, watch)
         return Outcome(tree, answer.judgement)
-
-    async def _ask(
-        self, wanted: Wanted, watch: CopyWatch, have: Have, stack: AsyncExitStack
-    ) -> _Answer:
-        """Ask the source once per access; the first that it lets in fetches for all."""
-        uri = parse_uri(wanted.uri)
-        revision = wanted.revision or have.revision
-        first: tuple[Source, Manifest] | None = None
-        granted: set[Access] = set()
-        refusals: dict[Access, FetchError] = {}
-        for access in wanted.accesses:
-            reading = await self._reader.read(access)
-            watch.secrets[access] = reading.versions
-            try:
-                source = open_source(uri, reading.require(), self._policy(wanted))
-                stack.push_async_callback(source.close)
-                async with asyncio.timeout(_RESOLVE_SECONDS):
-                    manifest = await source.resolve(revision=revision)
-            except FetchError as error:
-                refusals[access] = error
-            except TimeoutError:
-                refusals[access] = Retryable(
-                    Reason.SOURCE_UNREACHABLE,
-                    f"the source did not list its files within {_RESOLVE_SECONDS:.0f} s",
-                )
-            else:
-                granted.add(access)
-                first = first or (source, manifest)
-        return _Answer(first, Judgement(frozenset(granted), refusals))
 
     async def _adopt(self, wanted: Wanted, manifest: Manifest, watch: CopyWatch) -> Tree | None:
         """The foreign folder as a tree of ours, when every byte of it is the source's."""
@@ -267,7 +215,10 @@ class Copier:
 
     async def _transfer(self, job: FetchJob, watch: CopyWatch) -> tuple[TreeFile, ...]:
         watch.enter(Reason.DOWNLOADING)
-        fetched = await self._engine.fetch(job, watch.progress)
+        fetching = self._engine.fetch(job, watch.progress)
+        if any(file.size is None for file in job.files):
+            fetching = self._ledger.watched(fetching)
+        fetched = await fetching
         return tuple(
             TreeFile(file.path, file.size, file.digests, file.validator, file.verified_by)
             for file in fetched

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from agent.copy import Judgement
+from agent.asking import Judgement
 from agent.errors import FetchError, Stalled
 from agent.planning.desired import Access, Wanted
 from agent.planning.retry import Failure, RetryPolicy, SecretVersions, failed

@@ -2,18 +2,23 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from agent.blocking import Blocking
 from agent.errors import Stalled
-from agent.planning.admission import Space, kept_free, lacks_space
+from agent.planning.admission import Space, kept_free, lacks_space, shortage
 from agent.storage.tree import Usage
 from shared.domain.reasons import Reason
 
+T = TypeVar("T")
+
 _BLOCK = 512
+# Between looks at the disk while files of unknown size come in.
+_LOOK_SECONDS = 0.25
 
 
 class LacksSpace(Stalled):
@@ -79,6 +84,26 @@ class Ledger:
             self._promises[key] = replace(promise, total=promise.total + more)
             return more
 
+    async def watched(self, work: Coroutine[Any, Any, T]) -> T:
+        """Ends the work with LacksSpace when the disk is down to what models leave free: for sizes nobody knew beforehand."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait([task], timeout=_LOOK_SECONDS))[0]:
+                usage = await self._blocking(self._usage)
+                if usage.available <= kept_free(usage.capacity, self._percent):
+                    raise self._short(usage, "the disk is full but for what models leave free")
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def ran_out(self, error: Stalled) -> Stalled:
+        """What a full disk means: with free bytes, space for a new try is awaited; without free inodes, somebody must act."""
+        usage = await self._blocking(self._usage)
+        if usage.inodes_available == 0:
+            return Stalled(error.reason, f"{error.message}; no inode is free")
+        return self._short(usage, error.message)
+
     def reserved(self) -> int:
         """Bytes that copies in flight have still to write. Blocking: looks at their files."""
         return sum(self._remaining().values())
@@ -88,12 +113,18 @@ class Ledger:
         space = self._space(self._remaining())
         return lacks_space(need, space, holders={}) is None
 
+    def _short(self, usage: Usage, why: str) -> LacksSpace:
+        """As soon as more is free than now it is tried again."""
+        need = usage.available + 1
+        space = self._space({}, usage)
+        return LacksSpace(f"{why}; {shortage(space, holders=self._holders())}", need=need)
+
     def _measure(self, key: str, total: int, folder: Path) -> tuple[int, Space]:
         in_flight = {other: left for other, left in self._remaining().items() if other != key}
         return max(total - written(folder), 0), self._space(in_flight)
 
-    def _space(self, in_flight: Mapping[str, int]) -> Space:
-        usage = self._usage()
+    def _space(self, in_flight: Mapping[str, int], usage: Usage | None = None) -> Space:
+        usage = usage or self._usage()
         return Space(
             capacity=usage.capacity,
             free=usage.available,

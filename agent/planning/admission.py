@@ -32,10 +32,17 @@ def lacks_space(need: int, space: Space, *, holders: Mapping[str, int]) -> str |
     """Why `need` more bytes do not fit, in a sentence; None when they do. `holders`: bytes by name of what is there."""
     if need <= max(space.usable, 0):
         return None
-    parts = [f"needs {human_bytes(need)}, {human_bytes(max(space.usable, 0))} can be used"]
-    parts.append(
-        f"{human_bytes(space.free)} of {human_bytes(space.capacity)} are free, {human_bytes(space.kept_free)} stay free"
+    return (
+        f"needs {human_bytes(need)}, {human_bytes(max(space.usable, 0))} can be used; "
+        + shortage(space, holders=holders)
     )
+
+
+def shortage(space: Space, *, holders: Mapping[str, int]) -> str:
+    """Where the disk's bytes are. `holders`: as above."""
+    parts = [
+        f"{human_bytes(space.free)} of {human_bytes(space.capacity)} are free, {human_bytes(space.kept_free)} stay free"
+    ]
     promised = sum(space.in_flight.values())
     if promised:
         parts.append(f"{human_bytes(promised)} are promised to copies in flight")

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from agent.blocking import Blocking
+from agent.errors import Stalled
 from agent.progress import Rate
 from agent.space import LacksSpace, Ledger, written
 from agent.storage.tree import Usage
+from shared.domain.reasons import Reason
 
 MIB = 1 << 20
 
@@ -19,10 +21,11 @@ class SmallDisk:
 
     free: int = 50 * MIB
     retired: int = 0
+    inodes: int = 1000
     ledger: Ledger = field(init=False)
 
     def usage(self) -> Usage:
-        return Usage(100 * MIB, self.free, 100 * MIB - self.free, self.retired, 1000)
+        return Usage(100 * MIB, self.free, 100 * MIB - self.free, self.retired, self.inodes)
 
     def reclaim(self) -> None:
         self.free += self.retired
@@ -105,6 +108,53 @@ async def test_an_archive_gets_what_is_left_for_its_members(
         disk.free -= 10 * MIB
         assert await disk.ledger.widen("zip", 5 * MIB) == 5 * MIB
         assert await disk.ledger.widen("zip", 100 * MIB) < 100 * MIB
+
+
+async def test_a_file_of_unknown_size_is_stopped_at_what_stays_free(disk: SmallDisk) -> None:
+    stopped = False
+
+    async def fill() -> None:
+        nonlocal stopped
+        try:
+            while True:
+                disk.free -= MIB
+                await asyncio.sleep(0.02)
+        finally:
+            stopped = True
+
+    with pytest.raises(LacksSpace, match=r"5\.0 MiB stay free; held by s3://models/old 40\.0 MiB$"):
+        await disk.ledger.watched(fill())
+    assert stopped
+    assert disk.free < 5 * MIB
+
+
+async def test_work_that_is_watched_ends_with_its_result_or_its_error(disk: SmallDisk) -> None:
+    async def give() -> int:
+        return 7
+
+    async def fail() -> int:
+        raise Stalled(Reason.ACCESS_DENIED, "no")
+
+    assert await disk.ledger.watched(give()) == 7
+    with pytest.raises(Stalled, match="no"):
+        await disk.ledger.watched(fail())
+
+
+async def test_a_disk_that_ran_full_is_tried_again_as_soon_as_more_is_free(disk: SmallDisk) -> None:
+    disk.free = 0
+    error = await disk.ledger.ran_out(Stalled(Reason.INSUFFICIENT_STORAGE, "weights: disk full"))
+    assert isinstance(error, LacksSpace)
+    assert error.message.startswith("weights: disk full; 0 B of 100 MiB are free")
+    assert not disk.ledger.fits(error.need)
+    disk.free = 6 * MIB
+    assert disk.ledger.fits(error.need)
+
+
+async def test_a_disk_without_inodes_says_so_and_waits_for_somebody(disk: SmallDisk) -> None:
+    disk.inodes = 0
+    error = await disk.ledger.ran_out(Stalled(Reason.INSUFFICIENT_STORAGE, "weights: disk full"))
+    assert not isinstance(error, LacksSpace)
+    assert error.message == "weights: disk full; no inode is free"
 
 
 async def test_a_cancelled_wait_ends_only_when_its_thread_has() -> None:

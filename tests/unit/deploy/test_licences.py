@@ -43,8 +43,8 @@ def licence(package: str) -> str:
     """As its metadata says, in whichever of the three ways."""
     found = metadata.metadata(package)
     classifiers = [c for c in found.get_all("Classifier") or [] if c.startswith("License ::")]
-    stated = found.get("License-Expression") or found.get("License") or ""
-    return " ".join([stated.splitlines()[0] if stated else "", *classifiers])
+    stated = [*(found.get_all("License-Expression") or []), *(found.get_all("License") or [])]
+    return " ".join([*(text.partition("\n")[0] for text in stated), *classifiers])
 
 
 @pytest.mark.parametrize("extra", ["agent", "controller"])

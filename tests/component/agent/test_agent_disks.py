@@ -1,0 +1,111 @@
+"""Disks that run full, run out of inodes or become read-only: a reason each, nothing lost, and it goes on when they are mended."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from shared.domain.storage_key import storage_key
+from tests.component.agent.terminal import Cli
+from tests.support.mounts import remount, tmpfs
+from tests.support.servers.threaded import ThreadedApp
+from tests.support.servers.web import WebServer
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def endless() -> Iterator[str]:
+    """A file of 64 MiB whose size nobody tells beforehand."""
+
+    async def stream(asked: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(asked)
+        for _ in range(64):
+            await response.write(b"x" * MIB)
+        await response.write_eof()
+        return response
+
+    server = ThreadedApp("endless")
+    server.app.router.add_get("/weights.bin", stream)
+    server.start()
+    try:
+        yield f"{server.url}/weights.bin"
+    finally:
+        server.stop()
+
+
+def test_a_model_that_does_not_fit_moves_no_byte_and_comes_once_it_fits(
+    cli: Cli, web: WebServer, tmp_path: Path
+) -> None:
+    web.put("large.bin", os.urandom(12 * MIB))
+    web.put("small.bin", os.urandom(MIB))
+    with tmpfs(tmp_path / "disk", "size=8m") as root:
+        assert cli("pull", f"{web.url}/small.bin", "--root", root).code == 0
+        refused = cli("pull", f"{web.url}/large.bin", "--root", root)
+        assert refused.code == 3
+        assert "needs 12.0 MiB" in refused.err
+        assert "small.bin 1.0 MiB" in refused.err
+        assert "(InsufficientStorage)" in refused.err
+        remount(root, "size=32m")
+        assert cli("pull", f"{web.url}/large.bin", "--root", root).code == 0
+        assert cli("verify", "--root", root).code == 0
+
+
+def test_a_disk_that_runs_full_half_way_leaves_the_published_and_nothing_hidden(
+    cli: Cli, web: WebServer, endless: str, tmp_path: Path
+) -> None:
+    content = os.urandom(MIB)
+    web.put("small.bin", content)
+    with tmpfs(tmp_path / "disk", "size=8m") as root:
+        assert cli("pull", f"{web.url}/small.bin", "--root", root).code == 0
+        full = cli("pull", endless, "--root", root)
+        assert full.code == 3
+        assert "(InsufficientStorage)" in full.err
+        assert "are free" in full.err
+        assert {path.name for path in (root / "models").iterdir()} == {
+            storage_key(f"{web.url}/small.bin")
+        }
+        assert cli("verify", "--root", root).code == 0
+        assert cli("rm", endless, "--root", root).code == 0
+        disk = os.statvfs(root)
+        assert disk.f_bavail * disk.f_frsize > 6 * MIB
+        remount(root, "size=96m")
+        assert cli("pull", endless, "--root", root).code == 0
+
+
+def test_a_disk_without_inodes_says_so(cli: Cli, web: WebServer, tmp_path: Path) -> None:
+    web.put("small.bin", b"1")
+    with tmpfs(tmp_path / "disk", "size=8m,nr_inodes=60") as root:
+        assert cli("ls", "--root", root).code == 0
+        taken = 0
+        while os.statvfs(root).f_favail > 14:
+            (root / f"other-{taken}").touch()
+            taken += 1
+        full = cli("pull", f"{web.url}/small.bin", "--root", root)
+        assert full.code in {3, 4}
+        assert "inode" in full.err
+        for number in range(taken):
+            (root / f"other-{number}").unlink()
+        assert cli("pull", f"{web.url}/small.bin", "--root", root).code == 0
+
+
+def test_a_disk_that_became_read_only_keeps_everything(
+    cli: Cli, web: WebServer, tmp_path: Path
+) -> None:
+    web.put("one.bin", b"1" * 1000)
+    web.put("two.bin", b"2" * 1000)
+    with tmpfs(tmp_path / "disk", "size=8m") as root:
+        assert cli("pull", f"{web.url}/one.bin", "--root", root).code == 0
+        remount(root, "ro")
+        for command in ("pull", "rm"):
+            refused = cli(command, f"{web.url}/two.bin", "--root", root)
+            assert refused.code in {1, 4}, refused.err
+            assert "read-only" in refused.err.lower()
+        assert cli("verify", "--root", root).code == 0
+        remount(root, "rw")
+        assert cli("pull", f"{web.url}/two.bin", "--root", root).code == 0
+        assert cli("verify", "--root", root).code == 0
