@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from agent.assembly import Parts, assemble, now
 from agent.blocking import Blocking
@@ -41,7 +42,7 @@ from shared.kube.metrics import KubeMetrics
 from shared.kube.resource import LOCAL_MODEL_NODES, ObjectKey
 from shared.ops import lifecycle
 from shared.ops.logging import configure
-from shared.ops.metrics import installed_version, new_registry
+from shared.ops.metrics import LoopLag, installed_version, new_registry
 from shared.ops.server import HealthServer
 from shared.ops.settings import SettingsError, load
 
@@ -64,41 +65,50 @@ def serve(*, config: Path | None, kubeconfig: Path | None) -> int:
     agent: list[Agent] = []
 
     async def main(stop: asyncio.Event) -> int:
+        registry = new_registry(PROGRAM)
+        kube = KubeMetrics(registry)
         try:
-            client = await _connect(settings, kubeconfig)
+            client = await _connect(settings, kubeconfig, kube)
         except ApiError as error:
             log.error("no Kubernetes API", error=error.message)
             return 1
-        agent.append(Agent(settings, *client, config=config))
+        agent.append(Agent(settings, client, kube, registry, config=config))
         await agent[0].run(stop)
         return 0
 
     return lifecycle.run(main, state=lambda: agent[0].state() if agent else {})
 
 
-async def _connect(settings: AgentSettings, kubeconfig: Path | None) -> tuple[KubeClient, Any]:
-    registry = new_registry(PROGRAM)
-    client = await KubeClient.connect(
+async def _connect(
+    settings: AgentSettings, kubeconfig: Path | None, metrics: KubeMetrics
+) -> KubeClient:
+    return await KubeClient.connect(
         kubeconfig=kubeconfig,
         manager=PROGRAM,
         qps=settings.kube_qps,
         burst=settings.kube_burst,
-        metrics=KubeMetrics(registry),
+        metrics=metrics,
     )
-    return client, registry
 
 
 class Agent:
     """Everything that runs on one node."""
 
     def __init__(
-        self, settings: AgentSettings, client: KubeClient, registry: Any, *, config: Path | None
+        self,
+        settings: AgentSettings,
+        client: KubeClient,
+        kube: KubeMetrics,
+        registry: CollectorRegistry,
+        *,
+        config: Path | None,
     ) -> None:
         self._settings = settings
         self._config = config
         self._budget = budget_of(settings)
         self._client = client
         self._metrics = AgentMetrics(registry)
+        self._lag = LoopLag(registry)
         self._blocking = Blocking()
         self._store: Store | None = None
         self._parts: Parts | None = None
@@ -109,6 +119,7 @@ class Agent:
             LOCAL_MODEL_NODES,
             LocalModelNode.model_validate,
             field_selector=f"metadata.name={settings.node_name}",
+            metrics=kube,
         )
         retry = RetryPolicy(
             base=settings.retry_seconds,
@@ -147,6 +158,7 @@ class Agent:
             progress_seconds=settings.progress_seconds,
             clock=now,
             blocking=self._blocking,
+            metrics=kube,
         )
         self._nodes.on_change(lambda *_: self._reconciler.poke())
         self._health = HealthServer(
@@ -179,6 +191,7 @@ class Agent:
                     "reconciler": self._reconciler.run(),
                     "status": self._writer.run(),
                     "heartbeat": heartbeat.run(),
+                    "lag": self._lag.run(),
                     "credentials": recheck_credentials(
                         self._memory,
                         self._reader,
@@ -248,6 +261,7 @@ class Agent:
             blocking=self._blocking,
         )
         self._parts = parts
+        self._metrics.follow(parts.engine)
         shelf = Shelf(
             self._store,
             parts.ledger,

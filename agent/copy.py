@@ -18,7 +18,7 @@ from agent.planning.selection import (
     selections_from_json,
     selections_to_json,
 )
-from agent.progress import CopyWatch
+from agent.progress import CopyWatch, Phase
 from agent.sources.base import Source
 from agent.space import LacksSpace, Ledger
 from agent.storage.archive import unpack
@@ -106,7 +106,8 @@ class Copier:
         watch.begin()
         watch.enter(Reason.RESOLVING)
         async with AsyncExitStack() as stack:
-            answer = await self._asking.ask(wanted, watch, have.revision, stack)
+            with watch.spending(Phase.RESOLVE):
+                answer = await self._asking.ask(wanted, watch, have.revision, stack)
             source, manifest = answer.require()
             if not manifest.packed:
                 manifest = select(manifest, wanted.selections)
@@ -124,13 +125,15 @@ class Copier:
         """The foreign folder as a tree of ours, when every byte of it is the source's."""
         watch.enter(Reason.VERIFYING)
         folder = self._models / wanted.storage_key
-        files = await self._blocking.cancellable(
-            lambda cancelled: equal_files(folder, manifest.files, cancelled.is_set)
-        )
+        with watch.spending(Phase.VERIFY):
+            files = await self._blocking.cancellable(
+                lambda cancelled: equal_files(folder, manifest.files, cancelled.is_set)
+            )
         if files is None:
             return None
         tree = self._tree(wanted, manifest, files)
-        await self._blocking(self._store.adopt, tree)
+        with watch.spending(Phase.PUBLISH):
+            await self._blocking(self._store.adopt, tree)
         return self._store.trees()[wanted.storage_key]
 
     async def _fetch(
@@ -153,11 +156,13 @@ class Copier:
                 job = FetchJob(key, missing, (source,), staging.tree, staging.journal)
                 files = (*reused, *await self._transfer(job, watch))
         watch.enter(Reason.VERIFYING)
-        watch.shared = await self._blocking.cancellable(
-            lambda cancelled: self._store.share(key, files, staging.tree, cancelled=cancelled)
-        )
+        with watch.spending(Phase.VERIFY):
+            watch.shared = await self._blocking.cancellable(
+                lambda cancelled: self._store.share(key, files, staging.tree, cancelled=cancelled)
+            )
         tree = self._tree(wanted, manifest, files)
-        await self._blocking(self._store.publish, tree, staging.tree)
+        with watch.spending(Phase.PUBLISH):
+            await self._blocking(self._store.publish, tree, staging.tree)
         return self._store.trees()[key]
 
     async def _fetch_archive(
@@ -176,17 +181,18 @@ class Copier:
             (packed,) = await self._transfer(job, watch)
             watch.enter(Reason.UNPACKING)
             limit = await self._ledger.widen(key, int(packed.size * self._archive_ratio))
-            members = await self._blocking.cancellable(
-                lambda cancelled: unpack(
-                    staging.archive / packed.path,
-                    kind,
-                    staging.tree,
-                    limit_bytes=limit,
-                    cancelled=cancelled,
-                    verified_by=packed.verified_by,
-                    validator=packed.validator,
+            with watch.spending(Phase.UNPACK):
+                members = await self._blocking.cancellable(
+                    lambda cancelled: unpack(
+                        staging.archive / packed.path,
+                        kind,
+                        staging.tree,
+                        limit_bytes=limit,
+                        cancelled=cancelled,
+                        verified_by=packed.verified_by,
+                        validator=packed.validator,
+                    )
                 )
-            )
         return _selected(members, wanted)
 
     async def _fetch_layers(
@@ -201,16 +207,17 @@ class Copier:
             watch.enter(Reason.UNPACKING)
             size = sum(file.size for file in packed)
             limit = await self._ledger.widen(key, int(size * self._archive_ratio))
-            members = await self._blocking.cancellable(
-                lambda cancelled: unpack_layers(
-                    staging.archive,
-                    packed,
-                    manifest.layers,
-                    staging.tree,
-                    limit_bytes=limit,
-                    cancelled=cancelled,
+            with watch.spending(Phase.UNPACK):
+                members = await self._blocking.cancellable(
+                    lambda cancelled: unpack_layers(
+                        staging.archive,
+                        packed,
+                        manifest.layers,
+                        staging.tree,
+                        limit_bytes=limit,
+                        cancelled=cancelled,
+                    )
                 )
-            )
         return _selected(members, wanted)
 
     async def _transfer(self, job: FetchJob, watch: CopyWatch) -> tuple[TreeFile, ...]:
@@ -218,7 +225,8 @@ class Copier:
         fetching = self._engine.fetch(job, watch.progress)
         if any(file.size is None for file in job.files):
             fetching = self._ledger.watched(fetching)
-        fetched = await fetching
+        with watch.transferring():
+            fetched = await fetching
         return tuple(
             TreeFile(file.path, file.size, file.digests, file.validator, file.verified_by)
             for file in fetched

@@ -1,9 +1,12 @@
 """What a running copy shows of itself; the pipeline writes it, the status and the command line read it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
+from time import monotonic
 
 from agent.planning.desired import Access
 from agent.planning.retry import SecretVersions
@@ -14,12 +17,23 @@ from shared.domain.reasons import Reason
 _RATE_SECONDS = 15.0
 
 
+class Phase(StrEnum):
+    """What the time of a copy is spent with. First byte: until bytes come, what is resumed is checked meanwhile."""
+
+    RESOLVE = "resolve"
+    FIRST_BYTE = "first_byte"
+    TRANSFER = "transfer"
+    VERIFY = "verify"
+    UNPACK = "unpack"
+    PUBLISH = "publish"
+
+
 @dataclass(slots=True)
 class CopyWatch:
     """Bytes. total: of the whole model, None until known; reused: of these, what needed no transfer; shared: what came free
     because another model had it.
 
-    on_phase: called in the loop whenever `phase` or what belongs to it changes.
+    on_phase: called in the loop whenever `phase` or what belongs to it changes. spent: seconds, of steps that succeeded.
     """
 
     on_phase: Callable[[], None] = lambda: None
@@ -33,8 +47,11 @@ class CopyWatch:
     progress: Progress = field(default_factory=Progress)
     secrets: dict[Access, SecretVersions] = field(default_factory=dict)
     rate: "Rate" = field(default_factory=lambda: Rate())
+    spent: dict[Phase, float] = field(default_factory=dict)
     _moved_before: int = 0
     _counted: int = 0
+    _seen: tuple[Reason, int] | None = None
+    _seen_at: float = 0.0
 
     def begin(self) -> None:
         """The fetch starts over, because the source changed; what was moved for nothing still counts as moved."""
@@ -52,6 +69,36 @@ class CopyWatch:
         """What the source said."""
         self.revision, self.pinned, self.total = revision, pinned, total
         self.on_phase()
+
+    @contextmanager
+    def spending(self, phase: Phase) -> Iterator[None]:
+        """The block is a step of its own."""
+        started = monotonic()
+        yield
+        self._spend(phase, monotonic() - started)
+
+    @contextmanager
+    def transferring(self) -> Iterator[None]:
+        """The block fetches: until the first byte, until the last one, until all of them are verified."""
+        started = monotonic()
+        yield
+        ended, moved = monotonic(), self.progress.snapshot()
+        if moved.first is None or moved.last is None:
+            self._spend(Phase.TRANSFER, ended - started)
+            return
+        self._spend(Phase.FIRST_BYTE, moved.first - started)
+        self._spend(Phase.TRANSFER, moved.last - moved.first)
+        self._spend(Phase.VERIFY, ended - moved.last)
+
+    def _spend(self, phase: Phase, seconds: float) -> None:
+        self.spent[phase] = self.spent.get(phase, 0.0) + seconds
+
+    def stands_since(self, now: float) -> float:
+        """Seconds for which neither phase nor bytes have changed, as far as those who ask have seen."""
+        seen = (self.phase, self.done)
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, now
+        return now - self._seen_at
 
     @property
     def done(self) -> int:

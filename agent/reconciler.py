@@ -29,6 +29,7 @@ from agent.progress import CopyWatch
 from agent.report import Reporter
 from agent.work import Worker
 from shared.api.node import LocalModelNode
+from shared.kube.metrics import KubeMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +63,7 @@ class Reconciler:
         progress_seconds: float,
         clock: Callable[[], datetime],
         blocking: Blocking,
+        metrics: KubeMetrics,
     ) -> None:
         self._node = node
         self._reporter = reporter
@@ -70,6 +72,7 @@ class Reconciler:
         self._progress_seconds = progress_seconds
         self._clock = clock
         self._blocking = blocking
+        self._metrics = metrics
         self._poked = asyncio.Event()
         self._look_again = asyncio.Event()
         self._tasks: dict[str, _Task] = {}
@@ -123,15 +126,18 @@ class Reconciler:
 
     async def run(self) -> None:
         """For ever; when cancelled, all tasks have ended on return."""
+        loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_disk(), name="disk")
             while True:
                 self._poked.clear()
+                started, result = loop.time(), "success"
                 try:
                     pause = self._pass(tasks)
                 except Exception:  # see _PAUSE_AFTER_BUG
                     log.exception("pass failed")
-                    pause = _PAUSE_AFTER_BUG
+                    pause, result = _PAUSE_AFTER_BUG, "error"
+                self._metrics.passed("copies", result, loop.time() - started)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._poked.wait()

@@ -11,7 +11,7 @@ from agent.planning.world import Limits, World
 from agent.progress import CopyWatch
 from agent.shelf import Shelf
 from agent.status import StatusWriter
-from shared.api.node import AgentInfo, LocalModelNode, LocalModelNodeStatus, ModelState
+from shared.api.node import AgentInfo, LocalModelNode, LocalModelNodeStatus
 
 
 class Reporter:
@@ -57,6 +57,7 @@ class Reporter:
         if shelf is not None and problem is None:
             self._listed = still_evicting(self._listed, entries, world)
         self._measure(world, moving)
+        self._metrics.storage_ready.set(problem is None)
         self._status = build_status(
             Scene(
                 generation=node.metadata.generation,
@@ -75,7 +76,7 @@ class Reporter:
             )
         )
         self._listed = {report.key: report.storage_key for report in self._status.models or ()}
-        self._count(self._status, len(moving))
+        self._metrics.reported(self._status)
         self._writer.want(self._status, node)
 
     def describe(self) -> object:
@@ -90,15 +91,7 @@ class Reporter:
             if wanted is not None:
                 scheme = scheme_label(wanted.uri)
                 self._metrics.bytes.labels(scheme=scheme).inc(watch.uncounted())
-
-    def _count(self, status: LocalModelNodeStatus, in_flight: int) -> None:
-        states = [model.state for model in status.models or ()]
-        for state in ModelState:
-            self._metrics.copies.labels(state=state.value or "Evicting").set(states.count(state))
-        self._metrics.in_flight.set(in_flight)
-        if status.storage is not None:
-            for what, value in status.storage.model_dump().items():
-                self._metrics.disk.labels(what=what.removesuffix("_bytes")).set(value)
+        self._metrics.moving(moving.values(), now=now)
 
 
 def _view(watch: CopyWatch, *, moving: bool) -> CopyView:

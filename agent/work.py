@@ -74,9 +74,7 @@ class Worker:
             self._metrics.bytes.labels(scheme=scheme_label(wanted.uri)).inc(watch.uncounted())
         self._memory.succeeded(wanted, outcome.judgement, watch.secrets)
         self.shelf.changed(key, now=self._clock())
-        self._metrics.outcomes.labels(outcome="published").inc()
-        self._metrics.deduplicated.labels(how="linked").inc(watch.reused)
-        self._metrics.deduplicated.labels(how="compared").inc(watch.shared)
+        self._metrics.published(watch)
         line.info(
             "copy published",
             bytes=outcome.tree.size,

@@ -47,7 +47,7 @@ from shared.kube.resource import (
 )
 from shared.kube.runner import run_workers
 from shared.ops import lifecycle, logging
-from shared.ops.metrics import new_registry
+from shared.ops.metrics import LoopLag, new_registry
 from shared.ops.server import HealthServer
 from shared.ops.settings import SettingsError, load
 
@@ -68,11 +68,17 @@ class Controller:
         self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._registry = new_registry(MANAGER)
         self._metrics = KubeMetrics(self._registry)
+        self._lag = LoopLag(self._registry)
         self._world = World()
         self._informers: list[Informer[Any]] = []
         self._leading = False
         self._installation: Installation | None = None
-        FleetMetrics(self._world, self._registry, lambda: self._problems)
+        FleetMetrics(
+            self._world,
+            self._registry,
+            leading=lambda: self._leading,
+            problems=lambda: self._problems,
+        )
 
     async def run(self, stop: asyncio.Event) -> int:
         settings = self._settings
@@ -100,6 +106,7 @@ class Controller:
             ).run()
             self._installation = Installation(client, pause=settings.recheck_seconds)
             parts["installation"] = self._installation.run()
+            parts["lag"] = self._lag.run()
             parts["listen"] = self._listen(router)
             parts["lead"] = self._contend(client, election_client, router, configuration)
             await lifecycle.run_until(stop, parts)
@@ -203,6 +210,7 @@ class Controller:
             await informer.wait_synced()
         log.info("synced", caches=len(self._world.caches), nodes=len(self._world.nodes))
         if not self._settings.leader_elect:
+            self._metrics.leader.labels(MANAGER).set(1)
             await self._lead(client, router, configuration)
             return
         election = LeaderElection(

@@ -23,10 +23,13 @@ class FleetMetrics(Collector):
         self,
         world: World,
         registry: CollectorRegistry,
+        *,
+        leading: Callable[[], bool],
         problems: Callable[[], Mapping[Reason, str]] = dict,
     ) -> None:
-        """`problems`: what is wrong with the installation now."""
+        """Only who leads knows what is placed. `problems`: what is wrong with the installation now."""
         self._world = world
+        self._leading = leading
         self._problems = problems
         registry.register(self)
 
@@ -44,17 +47,8 @@ class FleetMetrics(Collector):
         nodes.add_metric(["alive"], len(members) - silent)
         nodes.add_metric(["silent"], silent)
         yield nodes
-        waiting = Counter(
-            found.reason.value
-            for placement in world.placements.values()
-            for found in placement.waiting.values()
-        )
-        unplaced = GaugeMetricFamily(
-            "localmodel_unplaced_copies", "Copies that were not sent to a node.", labels=["reason"]
-        )
-        for reason in (Reason.NO_SPACE.value, Reason.PATH_MISMATCH.value):
-            unplaced.add_metric([reason], waiting[reason])
-        yield unplaced
+        if self._leading():
+            yield from self._placements()
         problems = GaugeMetricFamily(
             "localmodel_installation_problem",
             "1 while something is wrong with the installation; the log says how to mend it.",
@@ -64,6 +58,25 @@ class FleetMetrics(Collector):
         for reason in INSTALLATION:
             problems.add_metric([reason.value], int(reason in found))
         yield problems
+
+    def _placements(self) -> Iterable[Metric]:
+        waiting = [
+            found
+            for placement in self._world.placements.values()
+            for found in placement.waiting.values()
+        ]
+        counts = Counter(found.reason for found in waiting)
+        unplaced = GaugeMetricFamily(
+            "localmodel_unplaced_copies", "Copies that were not sent to a node.", labels=["reason"]
+        )
+        for reason in (Reason.NO_SPACE, Reason.PATH_MISMATCH):
+            unplaced.add_metric([reason.value], counts[reason])
+        yield unplaced
+        yield GaugeMetricFamily(
+            "localmodel_short_bytes",
+            "Bytes that would have to come free on nodes, so that all copies without space could be placed.",
+            value=sum(found.short for found in waiting),
+        )
 
     def _reasons(self) -> Counter[str]:
         """By known reasons only: label values never come from outside."""

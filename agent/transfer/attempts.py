@@ -51,7 +51,7 @@ class Attempts:
         wait = error.after if error.after is not None else _pause(failures)
         if wait > _LONGEST_WAIT_SECONDS:
             raise error
-        self._flow.slow_down()
+        self._flow.slow_down(error.reason)
         self._not_before = max(self._not_before, monotonic() + wait)
 
     async def fetch(self, unit: Unit) -> None:
@@ -93,6 +93,7 @@ class Attempts:
         if error.reason is Reason.SOURCE_THROTTLED:
             self.slow_down(error, failures=failures)
         else:
+            self._flow.retries[error.reason] += 1
             await asyncio.sleep(_pause(failures))
         self._routes.go_on(unit.current)
 

@@ -13,7 +13,7 @@ from agent.origin import Origin
 from agent.policy import SourcePolicy
 from agent.transfer.budget import Budget
 from agent.transfer.files import disk_errors
-from agent.transfer.flow import MOST_THREADS, Flow
+from agent.transfer.flow import MOST_THREADS, Figures, Flow
 from agent.transfer.journal import Journal
 from agent.transfer.pages import Writing, cache_memory, past_cache
 from agent.transfer.pool import Pool
@@ -122,6 +122,10 @@ class Engine:
     def busy(self) -> bool:
         """Whether anything is being fetched; may be asked from any thread."""
         return bool(self._runs)
+
+    def figures(self) -> Figures:
+        """For metrics; cheap."""
+        return self._flow.figures(waiting=sum(run.waiting for run in self._runs.values()))
 
     def describe(self) -> dict[str, Any]:
         """For people: the budget, and what each fetch is at."""

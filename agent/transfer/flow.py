@@ -2,14 +2,31 @@
 
 import threading
 import time
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.transfer.budget import BUFFER_BYTES, Budget, Slots, Throttle
 from agent.transfer.pace import Pace
 from agent.transfer.pool import Pool
+from shared.domain.reasons import Reason
 
 # Threads that may ever be asked for; they start when they are needed.
 MOST_THREADS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """connections: in use now, worth while, allowed. waiting: ranges and batches of files that no connection brings yet.
+
+    Since the start: retries, ranges that were asked for again, by reason; mismatches, files whose content was not what
+    the source states.
+    """
+
+    connections: tuple[int, int, int]
+    waiting: int
+    retries: Counter[Reason]
+    mismatches: int
 
 
 class Flow:
@@ -19,6 +36,8 @@ class Flow:
         self.pool = pool
         self.throttle = Throttle(budget.bytes_per_second)
         self.copies = 0
+        self.retries: Counter[Reason] = Counter()
+        self.mismatches = 0
         self._budget = budget
         self._pace = Pace(most=places(budget))
         self.slots = Slots(self._pace.width)
@@ -46,8 +65,9 @@ class Flow:
         )
         self.slots.resize(width)
 
-    def slow_down(self) -> None:
+    def slow_down(self, reason: Reason) -> None:
         """A source asked for it."""
+        self.retries[reason] += 1
         self._pace.slow_down(now=time.monotonic())
         self.slots.resize(self._pace.width)
 
@@ -56,6 +76,14 @@ class Flow:
         self._pace = Pace(most=self.most)
         self.pool.forget_latency()
         self.slots.resize(self._pace.width)
+
+    def figures(self, *, waiting: int) -> Figures:
+        return Figures(
+            connections=(len(self.pool), self._pace.width, self.most),
+            waiting=waiting,
+            retries=self.retries.copy(),
+            mismatches=self.mismatches,
+        )
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -88,6 +88,10 @@ class Run:
             await self._stop()
         return [(work, self._digests[work]) for work in self._works]
 
+    @property
+    def waiting(self) -> int:
+        return len(self._units) + len(self._crowds)
+
     def describe(self) -> dict[str, Any]:
         return {
             "key": self._key,
@@ -249,6 +253,7 @@ class Run:
                 return
             bad = await self._submit(self._hashing, lambda: verify.bad_ranges(work, self._shop))
         work.mismatches += 1
+        self._flow.mismatches += 1
         log.warning(
             "content is not what the source states",
             extra={"key": self._key, "file": work.file.path, "ranges": len(bad)},

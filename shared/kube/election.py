@@ -88,6 +88,7 @@ class LeaderElection:
 
         Returns when `lead` returns; raises what it raises. The lease is released on the way out, cancellation included.
         """
+        self._show(0)
         while True:
             await self._acquire()
             log.info("leading", lease=self._name, identity=self._identity)

@@ -11,8 +11,8 @@ class KubeMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "rest_client_requests",
-            "Requests to the API server, by verb, resource and HTTP status (0: no answer).",
-            ["verb", "resource", "code"],
+            "Requests to the API server, by HTTP status (0: no answer) and what was asked for.",
+            ["code", "method", "verb", "resource"],
             registry=registry,
         )
         self.latency = Histogram(
@@ -59,6 +59,43 @@ class KubeMetrics:
             buckets=_LATENCY,
             registry=registry,
         )
+        self.work_seconds = Histogram(
+            "workqueue_work_duration_seconds",
+            "Seconds that a key was worked on.",
+            ["name"],
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        self.unfinished_seconds = Gauge(
+            "workqueue_unfinished_work_seconds",
+            "Seconds of work in progress, over all keys.",
+            ["name"],
+            registry=registry,
+        )
+        self.longest_seconds = Gauge(
+            "workqueue_longest_running_processor_seconds",
+            "Seconds that the key is worked on that is worked on longest.",
+            ["name"],
+            registry=registry,
+        )
+        self.workers = Gauge(
+            "controller_runtime_max_concurrent_reconciles",
+            "Passes that may run at a time.",
+            ["controller"],
+            registry=registry,
+        )
+        self.active_workers = Gauge(
+            "controller_runtime_active_workers",
+            "Passes that run now.",
+            ["controller"],
+            registry=registry,
+        )
+        self.reconcile_errors = Counter(
+            "controller_runtime_reconcile_errors",
+            "Passes that failed; each is tried again.",
+            ["controller"],
+            registry=registry,
+        )
         self.reconciles = Counter(
             "controller_runtime_reconcile",
             "Passes, by controller and result (success, requeue_after, error).",
@@ -84,3 +121,9 @@ class KubeMetrics:
             ["name"],
             registry=registry,
         )
+
+    def passed(self, controller: str, result: str, seconds: float) -> None:
+        """A pass ended."""
+        self.reconciles.labels(controller, result).inc()
+        self.reconcile_seconds.labels(controller).observe(seconds)
+        self.reconcile_errors.labels(controller).inc(result == "error")

@@ -31,6 +31,8 @@ async def run_workers(
     `reconcile` returns the seconds after which to look again, or None. When it raises, the key is retried at a
     growing interval; nothing a key does ends a worker.
     """
+    if metrics is not None:
+        metrics.workers.labels(name).set(workers)
     async with asyncio.TaskGroup() as group:
         for index in range(workers):
             group.create_task(_work(queue, reconcile, name, metrics), name=f"{name}-{index}")
@@ -49,6 +51,8 @@ async def _work(
         except ShutDown:
             return
         started = loop.time()
+        if metrics is not None:
+            metrics.active_workers.labels(name).inc()
         try:
             async with asyncio.timeout(_PASS_SECONDS):
                 again = await reconcile(key)
@@ -69,8 +73,9 @@ async def _work(
                 result = "requeue_after"
         finally:
             queue.done(key)
+            if metrics is not None:
+                metrics.active_workers.labels(name).dec()
         if metrics is not None:
-            metrics.reconciles.labels(name, result).inc()
-            metrics.reconcile_seconds.labels(name).observe(loop.time() - started)
+            metrics.passed(name, result, loop.time() - started)
         # A pass that had nothing to wait for kept the loop; thousands in a row would keep it from renewing the lease.
         await asyncio.sleep(0)

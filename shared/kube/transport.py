@@ -170,7 +170,9 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise Unreachable(f"the API server cannot be reached: {_text(exc)}") from exc
         finally:
-            self._metrics.requests.labels(request.verb, request.resource.plural, code).inc()
+            self._metrics.requests.labels(
+                code, request.method, request.verb, request.resource.plural
+            ).inc()
             self._metrics.latency.labels(request.verb).observe(loop.time() - started)
         try:
             yield response

@@ -31,7 +31,7 @@ class WorkQueue(Generic[K]):
         self._metrics = metrics
         self._ready: deque[K] = deque()
         self._dirty: dict[K, float] = {}
-        self._processing: set[K] = set()
+        self._processing: dict[K, float] = {}
         self._failures: dict[K, int] = {}
         self._due: dict[K, float] = {}
         self._timers: list[tuple[float, int, K]] = []
@@ -39,6 +39,12 @@ class WorkQueue(Generic[K]):
         self._alarm: asyncio.TimerHandle | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._stopped = False
+        if metrics is not None:
+            metrics.queue_depth.labels(name).set(0)
+            metrics.unfinished_seconds.labels(name).set_function(lambda: sum(self._ages()))
+            metrics.longest_seconds.labels(name).set_function(
+                lambda: max(self._ages(), default=0.0)
+            )
 
     def add(self, key: K) -> None:
         """Queue the key now; without effect when it waits already."""
@@ -103,13 +109,17 @@ class WorkQueue(Generic[K]):
                     self._waiters.remove(waiter)
         key = self._ready.popleft()
         since = self._dirty.pop(key)
-        self._processing.add(key)
-        self._observe(asyncio.get_running_loop().time() - since)
+        now = asyncio.get_running_loop().time()
+        self._processing[key] = now
+        self._observe(now - since)
         return key
 
     def done(self, key: K) -> None:
         """The worker is through with the key; it is queued again if it was added meanwhile."""
-        self._processing.discard(key)
+        since = self._processing.pop(key, None)
+        if self._metrics is not None and since is not None:
+            worked = asyncio.get_running_loop().time() - since
+            self._metrics.work_seconds.labels(self.name).observe(worked)
         if key in self._dirty:
             self._ready.append(key)
             self._wake()
@@ -126,6 +136,13 @@ class WorkQueue(Generic[K]):
     def __len__(self) -> int:
         """Keys that wait now, those for a later time left out."""
         return len(self._ready)
+
+    def _ages(self) -> list[float]:
+        """Seconds for which keys have been worked on; also asked for without a loop, when nothing is."""
+        if not self._processing:
+            return []
+        now = asyncio.get_running_loop().time()
+        return [now - since for since in self._processing.values()]
 
     def _observe(self, waited: float) -> None:
         if self._metrics is not None:

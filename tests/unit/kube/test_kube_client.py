@@ -224,17 +224,17 @@ async def test_requests_are_counted_by_verb_resource_and_code_and_by_nothing_els
         await client.delete(THINGS, "a", namespace="default")
     (counted,) = (found for found in registry.collect() if found.name == "rest_client_requests")
     counts = {
-        tuple(sample.labels.values()): sample.value
+        tuple(sample.labels[name] for name in ("verb", "method", "resource", "code")): sample.value
         for sample in counted.samples
         if sample.name.endswith("_total")
     }
     assert counts == {
-        ("get", "things", "200"): 2,
-        ("get", "things", "404"): 1,
-        ("list", "nodes", "200"): 1,
-        ("create", "things", "201"): 1,
-        ("update", "things", "409"): 1,
-        ("delete", "things", "0"): 1,
+        ("get", "GET", "things", "200"): 2,
+        ("get", "GET", "things", "404"): 1,
+        ("list", "GET", "nodes", "200"): 1,
+        ("create", "POST", "things", "201"): 1,
+        ("update", "PUT", "things", "409"): 1,
+        ("delete", "DELETE", "things", "0"): 1,
     }
     assert (
         registry.get_sample_value("rest_client_request_duration_seconds_count", {"verb": "get"})

@@ -205,4 +205,11 @@ async def test_no_failure_ends_a_worker_and_results_are_counted(
     assert (results("success"), results("error"), results("requeue_after")) == (4, 4, 1)
     assert registry.get_sample_value("workqueue_depth", {"name": "test"}) == 0
     assert registry.get_sample_value("workqueue_adds_total", {"name": "test"}) == 9
+    assert (
+        registry.get_sample_value("workqueue_work_duration_seconds_count", {"name": "test"}) == 9
+    )
+    failed = registry.get_sample_value(
+        "controller_runtime_reconcile_errors_total", {"controller": "test"}
+    )
+    assert failed == 4
     assert registry.get_sample_value("workqueue_retries_total", {"name": "test"}) == 4
