@@ -41,6 +41,7 @@ class WorkQueue(Generic[K]):
         self._stopped = False
         if metrics is not None:
             metrics.queue_depth.labels(name).set(0)
+            metrics.queue_retries.labels(name)
             metrics.unfinished_seconds.labels(name).set_function(lambda: sum(self._ages()))
             metrics.longest_seconds.labels(name).set_function(
                 lambda: max(self._ages(), default=0.0)

@@ -21,7 +21,7 @@ from tests.support.cluster import REPOSITORY
 # Other people's programs, of which only the name is known here.
 _OTHERS = {
     "cd", "curl", "cut", "docker", "echo", "git", "head", "k3s", "kind", "mkdir", "pip", "printf", "restorecon",
-    "semanage", "sha256sum", "source",
+    "sed", "semanage", "sha256sum", "source",
 }  # fmt: skip
 _CORE = {
     "configmap", "crd", "daemonset", "deployment", "events", "lease", "namespace", "node", "nodes", "pod", "pods",

@@ -104,6 +104,9 @@ def test_files_that_are_no_manifests_are_what_their_title_says(
             (folder / "deploy").symlink_to(REPOSITORY / "deploy")
             (place / "kustomization.yaml").write_text(block.text)
             assert control_plane.kubectl("kustomize", str(place))
+        case "prometheus.yaml":
+            # promtool reads it in tests/monitoring.
+            assert yaml.safe_load(block.text)["scrape_configs"]
         case _:
             pytest.fail(f"{block}: a block of an unknown kind {block.kind!r}")
 
