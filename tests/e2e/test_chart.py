@@ -1,12 +1,14 @@
 """The Helm chart is the kustomize overlay, and its values change what they say."""
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.e2e.site import OVERLAY, Site
+from tests.monitoring.overlay import built
 from tests.support import binaries
 from tests.support.cluster import REPOSITORY
 
@@ -40,6 +42,16 @@ def by_name(text: str) -> Objects:
 
 def test_it_makes_the_same_objects_as_the_default_overlay(site: Site) -> None:
     overlay, chart = by_name(site.kubectl("kustomize", OVERLAY)), rendered()
+    assert chart.keys() == overlay.keys()
+    for name, wanted in overlay.items():
+        assert chart[name] == wanted, name
+
+
+def test_with_monitoring_it_makes_the_same_objects_as_the_overlay_with_the_component(
+    folder: Path,
+) -> None:
+    overlay = built(folder, "default", monitored=True)
+    chart = rendered("--set=monitoring.enabled=true")
     assert chart.keys() == overlay.keys()
     for name, wanted in overlay.items():
         assert chart[name] == wanted, name

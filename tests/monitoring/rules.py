@@ -1,4 +1,4 @@
-"""The rules as a Prometheus without the operator reads them."""
+"""Rules, as a Prometheus without the operator reads them, and dashboard."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ import yaml
 from tests.support.cluster import REPOSITORY
 
 RULES = REPOSITORY / "deploy/monitoring/rules.yaml"
+DASHBOARD = REPOSITORY / "deploy/monitoring/dashboards/localmodel.json"
 
 
 def spec() -> dict[str, Any]:

@@ -17,12 +17,11 @@ from shared.domain.storage_key import storage_key
 from tests.cluster.installation import Installation
 from tests.monitoring import metrics_page, rules
 from tests.monitoring.prometheus import Prometheus
-from tests.support.cluster import REPOSITORY
+from tests.monitoring.rules import DASHBOARD
 from tests.support.controlplane import ControlPlane
 from tests.support.faults import FaultServer, Reply, Request, ranged
 from tests.support.programs import Program
 
-DASHBOARD = REPOSITORY / "deploy/monitoring/dashboards/localmodel.json"
 MIB = 1 << 20
 CONTENT = random.Random(1).randbytes(12 * MIB)
 OTHER = random.Random(2).randbytes(10 * MIB)

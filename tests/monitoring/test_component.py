@@ -1,0 +1,51 @@
+"""What an overlay gets that takes the component."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.monitoring import rules
+from tests.monitoring.overlay import built
+from tests.monitoring.rules import DASHBOARD
+
+
+@pytest.mark.parametrize("overlay", ["default", "kserve"])
+def test_an_overlay_gets_monitors_rules_and_the_dashboard(overlay: str, folder: Path) -> None:
+    base = built(folder, overlay)
+    found = built(folder, overlay, monitored=True)
+    assert base.items() <= found.items()
+    new = {name: item for name, item in found.items() if name not in base}
+    assert set(new) == {
+        ("PodMonitor", "localmodel-agents", "localmodel-agent"),
+        ("PodMonitor", "localmodel-system", "localmodel-controller"),
+        ("PrometheusRule", "localmodel-system", "localmodel"),
+        ("ConfigMap", "localmodel-system", "localmodel-dashboard"),
+    }
+    assert new["PrometheusRule", "localmodel-system", "localmodel"]["spec"] == rules.spec()
+    dashboard = new["ConfigMap", "localmodel-system", "localmodel-dashboard"]
+    assert json.loads(dashboard["data"]["localmodel.json"]) == json.loads(DASHBOARD.read_text())
+    for (kind, namespace, name), monitor in new.items():
+        if kind == "PodMonitor":
+            selected = monitor["spec"]["selector"]["matchLabels"]
+            workload = next(
+                item
+                for (of, where, _), item in base.items()
+                if of in {"DaemonSet", "Deployment"} and where == namespace
+            )
+            template = workload["spec"]["template"]
+            assert selected.items() <= template["metadata"]["labels"].items()
+            ports = {
+                port["name"] for c in template["spec"]["containers"] for port in c.get("ports", ())
+            }
+            assert {e["port"] for e in monitor["spec"]["podMetricsEndpoints"]} <= ports
+            # What rules and dashboard ask for as `job`.
+            assert selected[monitor["spec"]["jobLabel"]] == name
+
+
+def test_jobs_that_rules_and_dashboard_ask_for_are_our_programs() -> None:
+    text = DASHBOARD.read_text().replace("\\", "") + rules.RULES.read_text()
+    for how, job in re.findall(r'job(=~?)"([^"]+)"', text):
+        programs = ("localmodel-agent", "localmodel-controller")
+        assert any(re.fullmatch(job, program) for program in programs), how + job
