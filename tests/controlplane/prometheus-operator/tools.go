@@ -1,0 +1,4 @@
+//go:build tools
+
+// Package tools pins the module whose custom resource definitions the monitors and rules are checked against; nothing of it is built.
+package tools
