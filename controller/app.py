@@ -26,6 +26,9 @@ from controller.router import Router
 from controller.services import ServiceWatch
 from controller.serving import INFERENCE_SERVICE, LLM_INFERENCE_SERVICE
 from controller.settings import ControllerSettings
+from controller.ui.sight import Sight
+from controller.ui.site import Site
+from controller.ui.timeline import Timeline
 from controller.world import World
 from shared.domain import parse, serving
 from shared.domain.reasons import Reason
@@ -73,6 +76,7 @@ class Controller:
         self._informers: list[Informer[Any]] = []
         self._leading = False
         self._installation: Installation | None = None
+        self._timeline = Timeline(lambda: datetime.now(UTC)) if settings.ui else None
         FleetMetrics(
             self._world,
             self._registry,
@@ -84,6 +88,7 @@ class Controller:
         settings = self._settings
         client = await self._connect(settings.kube_qps, settings.kube_burst)
         election_client = await self._connect(_ELECTION_QPS, _ELECTION_QPS)
+        site = self._site()
         server = HealthServer(
             host=settings.http_host,
             port=settings.http_port,
@@ -91,6 +96,7 @@ class Controller:
             live=lambda: None,
             ready=self._not_ready,
             state=self.state,
+            pages=site.routes() if site else (),
         )
         try:
             port = await server.start()
@@ -107,6 +113,8 @@ class Controller:
             self._installation = Installation(client, pause=settings.recheck_seconds)
             parts["installation"] = self._installation.run()
             parts["lag"] = self._lag.run()
+            if site is not None:
+                parts["page"] = site.run()
             parts["listen"] = self._listen(router)
             parts["lead"] = self._contend(client, election_client, router, configuration)
             await lifecycle.run_until(stop, parts)
@@ -175,18 +183,38 @@ class Controller:
         works.on_change(router.work)
         volumes = Informer(client, PERSISTENT_VOLUMES, serving.volume, metrics=metrics)
         claims = Informer(client, PERSISTENT_VOLUME_CLAIMS, serving.claim, metrics=metrics)
+        if self._timeline is not None:
+            caches.on_change(self._timeline.cache)
+            namespaced.on_change(self._timeline.cache)
+            works.on_change(self._timeline.work)
         leases.on_change(router.lease)
         volumes.on_change(router.volume)
         claims.on_change(router.claim)
         return [caches, namespaced, groups, nodes, works, leases, volumes, claims]
 
-    def _not_ready(self) -> str | None:
+    def _site(self) -> Site | None:
+        if self._timeline is None:
+            return None
+        sight = Sight(self._world, leading=lambda: self._leading)
+        return Site(sight, self._timeline, head=self._head, waiting=self._unsynced)
+
+    def _head(self) -> dict[str, Any]:
+        """What the page says of this replica."""
+        problems = [*([self._world.problem[1]] if self._world.problem else [])]
+        return {
+            "replica": self._identity,
+            "leading": self._leading,
+            "problems": [*problems, *self._problems.values()],
+        }
+
+    def _unsynced(self) -> str | None:
         if not self._informers:
             return "starting"
         waiting = [i.resource.plural for i in self._informers if not i.synced]
-        if waiting:
-            return f"waiting for {', '.join(waiting)}"
-        return self._problems.get(Reason.CRDS_OUTDATED)
+        return f"waiting for {', '.join(waiting)}" if waiting else None
+
+    def _not_ready(self) -> str | None:
+        return self._unsynced() or self._problems.get(Reason.CRDS_OUTDATED)
 
     @property
     def _problems(self) -> dict[Reason, str]:

@@ -30,6 +30,10 @@ class ControllerSettings(Settings):
     http_port: int = Field(
         default=8080, ge=0, le=65535, description="Port of the health server; 0 picks one."
     )
+    ui: bool = Field(
+        default=True,
+        description="Serve the page of caches and nodes, /ui, on the health port; it asks nobody who they are.",
+    )
     agent_silence_seconds: float = Field(
         default=120,
         gt=0,

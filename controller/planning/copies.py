@@ -56,10 +56,11 @@ class Copy:
 
 def assess(world: World, cache: CacheView) -> list[Copy]:
     """Sorted by node."""
-    return [_copy(world, cache, name) for name in sorted(world.expected(cache))]
+    return [copy_on(world, cache, name) for name in sorted(world.expected(cache))]
 
 
-def _copy(world: World, cache: CacheView, name: str) -> Copy:
+def copy_on(world: World, cache: CacheView, name: str) -> Copy:
+    """On a node that should hold it."""
     work = world.works.get(name)
     report = work.reports.get(cache.key) if work else None
     if report is not None and report.storage_key not in (None, cache.storage_key):

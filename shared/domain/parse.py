@@ -151,7 +151,7 @@ def work(raw: Mapping[str, Any]) -> WorkView:
         observed=_int(status.get("observedGeneration")),
         storage=None
         if available is None or used is None
-        else StorageView(available=available, used=used),
+        else StorageView(available=available, used=used, capacity=_int(disk.get("capacityBytes"))),
         host_path=_text(_section(status, "agent").get("hostPath")),
         owner=next((str(o.get("uid", "")) for o in owners if o.get("kind") == "Node"), None),
         deleting=bool(meta.get("deletionTimestamp")),
@@ -193,6 +193,9 @@ def _reports(status: Mapping[str, Any]) -> Mapping[str, ReportView]:
                 revision=_text(raw.get("revision")),
                 bytes_total=_int(raw.get("bytesTotal")),
                 bytes_done=_int(raw.get("bytesDone")),
+                rate=_int(raw.get("bytesPerSecond")),
+                retry_at=_text(raw.get("nextRetryTime")),
+                completed=_text(raw.get("completionTime")),
             )
     return found or NOTHING
 

@@ -112,6 +112,10 @@ class ReportView:
     revision: str | None = None
     bytes_total: int | None = None
     bytes_done: int | None = None
+    rate: int | None = field(default=None, compare=False)
+    """Bytes per second. Nothing is decided by this, nor by the times (RFC 3339), so they make no difference."""
+    retry_at: str | None = field(default=None, compare=False)
+    completed: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,8 @@ class StorageView:
 
     available: int
     used: int
+    capacity: int | None = field(default=None, compare=False)
+    """Shown, never decided by."""
 
     @property
     def room(self) -> int:

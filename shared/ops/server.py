@@ -1,6 +1,6 @@
 """The health server: /healthz, /readyz, /metrics and /debug/state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -13,7 +13,7 @@ class HealthServer:
     """Small text answers for probes, Prometheus and people.
 
     live, ready: return None when all is well, else why not (503). state: a JSON-ready picture of what the process
-    holds; it must not contain credentials.
+    holds; it must not contain credentials. pages: what else is served on the port.
     """
 
     def __init__(
@@ -25,6 +25,7 @@ class HealthServer:
         live: Callable[[], str | None],
         ready: Callable[[], str | None],
         state: Callable[[], dict[str, Any]],
+        pages: Iterable[web.RouteDef] = (),
     ) -> None:
         self._host = host
         self._port = port
@@ -35,6 +36,7 @@ class HealthServer:
         app.router.add_get("/readyz", _check(ready))
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/debug/state", self._debug)
+        app.add_routes(pages)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2)
 
     async def start(self) -> int:
