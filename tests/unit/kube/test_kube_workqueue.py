@@ -205,11 +205,29 @@ async def test_no_failure_ends_a_worker_and_results_are_counted(
     assert (results("success"), results("error"), results("requeue_after")) == (4, 4, 1)
     assert registry.get_sample_value("workqueue_depth", {"name": "test"}) == 0
     assert registry.get_sample_value("workqueue_adds_total", {"name": "test"}) == 9
-    assert (
-        registry.get_sample_value("workqueue_work_duration_seconds_count", {"name": "test"}) == 9
-    )
+    assert registry.get_sample_value("workqueue_work_duration_seconds_count", {"name": "test"}) == 9
     failed = registry.get_sample_value(
         "controller_runtime_reconcile_errors_total", {"controller": "test"}
     )
     assert failed == 4
     assert registry.get_sample_value("workqueue_retries_total", {"name": "test"}) == 4
+
+
+async def test_work_that_takes_long_is_seen_while_it_lasts(
+    metrics: KubeMetrics, registry: CollectorRegistry
+) -> None:
+    queue: WorkQueue[str] = WorkQueue("test", metrics=metrics)
+
+    def shown(name: str) -> float | None:
+        return registry.get_sample_value(f"workqueue_{name}_seconds", {"name": "test"})
+
+    for key in ("first", "second"):
+        queue.add(key)
+        await queue.get()
+        await asyncio.sleep(60)
+    assert shown("longest_running_processor") == 120
+    assert shown("unfinished_work") == 180
+    queue.done("first")
+    assert shown("longest_running_processor") == 60
+    queue.done("second")
+    assert shown("unfinished_work") == shown("longest_running_processor") == 0

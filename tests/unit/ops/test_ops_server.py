@@ -1,6 +1,8 @@
 """What probes, Prometheus and people get."""
 
+import asyncio
 import math
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from prometheus_client import Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from shared.ops.metrics import new_registry
+from shared.ops.metrics import LoopLag, new_registry
 from shared.ops.server import HealthServer
 
 
@@ -94,3 +96,16 @@ async def test_nothing_else_is_served(
 def test_two_programs_in_one_process_share_no_metric() -> None:
     for _ in range(2):
         Counter("passes", "Passes.", registry=new_registry("tester"))
+
+
+async def test_a_loop_that_is_late_is_seen(program: Program) -> None:
+    lag = LoopLag(program.registry)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(lag.run())
+        await asyncio.sleep(0.1)
+        time.sleep(1.3)  # noqa: ASYNC251 — this is the lateness
+        await asyncio.sleep(0.1)
+        task.cancel()
+    _, text = await get(program, "/metrics")
+    assert 'localmodel_event_loop_lag_seconds_bucket{le="0.1"} 0.0' in text
+    assert 'localmodel_event_loop_lag_seconds_bucket{le="1.0"} 1.0' in text
