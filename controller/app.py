@@ -29,8 +29,8 @@ from controller.settings import ControllerSettings
 from controller.ui.sight import Sight
 from controller.ui.site import Site
 from controller.ui.timeline import Timeline
+from controller.watches import watches
 from controller.world import World
-from shared.domain import parse, serving
 from shared.domain.reasons import Reason
 from shared.kube.client import KubeClient
 from shared.kube.election import LeaderElection
@@ -38,16 +38,6 @@ from shared.kube.errors import ApiError
 from shared.kube.events import EventRecorder
 from shared.kube.informer import Informer
 from shared.kube.metrics import KubeMetrics
-from shared.kube.resource import (
-    LEASES,
-    LOCAL_MODEL_CACHES,
-    LOCAL_MODEL_NAMESPACE_CACHES,
-    LOCAL_MODEL_NODE_GROUPS,
-    LOCAL_MODEL_NODES,
-    NODES,
-    PERSISTENT_VOLUME_CLAIMS,
-    PERSISTENT_VOLUMES,
-)
 from shared.kube.runner import run_workers
 from shared.ops import lifecycle, logging
 from shared.ops.metrics import LoopLag, new_registry
@@ -103,7 +93,9 @@ class Controller:
             log.info("serving health and metrics", port=port)
             loop = asyncio.get_running_loop()
             router = Router(self._world, Liveness(loop.time), settings, self._metrics)
-            self._informers = self._watch(client, router)
+            self._informers = watches(
+                client, router, self._timeline, settings.agents_namespace, self._metrics
+            )
             parts = {f"watch {i.resource.plural}": i.run() for i in self._informers}
             configuration = ConfigurationWatch(client, router, settings, self._metrics)
             parts["configuration"] = configuration.run()
@@ -161,36 +153,6 @@ class Controller:
             burst=burst,
             metrics=self._metrics,
         )
-
-    def _watch(self, client: KubeClient, router: Router) -> list[Informer[Any]]:
-        metrics = self._metrics
-        caches = Informer(client, LOCAL_MODEL_CACHES, parse.cache, metrics=metrics)
-        namespaced = Informer(client, LOCAL_MODEL_NAMESPACE_CACHES, parse.cache, metrics=metrics)
-        groups = Informer(client, LOCAL_MODEL_NODE_GROUPS, parse.group, metrics=metrics)
-        nodes = Informer(client, NODES, parse.node, metrics=metrics)
-        works = Informer(client, LOCAL_MODEL_NODES, parse.work, metrics=metrics)
-        leases = Informer(
-            client,
-            LEASES,
-            parse.lease,
-            namespace=self._settings.agents_namespace,
-            metrics=metrics,
-        )
-        caches.on_change(router.cache)
-        namespaced.on_change(router.cache)
-        groups.on_change(router.group)
-        nodes.on_change(router.node)
-        works.on_change(router.work)
-        volumes = Informer(client, PERSISTENT_VOLUMES, serving.volume, metrics=metrics)
-        claims = Informer(client, PERSISTENT_VOLUME_CLAIMS, serving.claim, metrics=metrics)
-        if self._timeline is not None:
-            caches.on_change(self._timeline.cache)
-            namespaced.on_change(self._timeline.cache)
-            works.on_change(self._timeline.work)
-        leases.on_change(router.lease)
-        volumes.on_change(router.volume)
-        claims.on_change(router.claim)
-        return [caches, namespaced, groups, nodes, works, leases, volumes, claims]
 
     def _site(self) -> Site | None:
         if self._timeline is None:

@@ -69,6 +69,7 @@ def test_admins_values_reach_the_programs() -> None:
         "agent.nodeSelector.pool": "gpu",
         "credentialsNamespace": "secrets-of-models",
         "controller.replicas": "3",
+        "controller.ui": "false",
         "monitoring.enabled": "true",
     }
     objects = rendered(*(f"--set={name}={value}" for name, value in values.items()))
@@ -94,6 +95,12 @@ def test_admins_values_reach_the_programs() -> None:
     assert (
         objects["Deployment", "localmodel-system", "localmodel-controller"]["spec"]["replicas"] == 3
     )
+    text = objects["ConfigMap", "localmodel-system", "localmodel-controller"]["data"]
+    assert yaml.safe_load(text["controller.yaml"]) == {
+        "credentials_namespace": "secrets-of-models",
+        "ui": False,
+    }
+    assert ("Service", "localmodel-system", "localmodel-controller") not in objects
     assert ("PodMonitor", agents, "localmodel-agent") in objects
 
 

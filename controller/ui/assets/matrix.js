@@ -7,6 +7,8 @@ const ROW = 26;
 const NARROW = 24;
 const WIDE = 170;
 const READABLE = 96; // from this width on a cell has room for its reason
+const HEAD = 200; // of upright names, at most; a longer one is cut, and told in full by its label
+const LETTER = 9;
 const SPARE = 3; // rows and columns beyond the edge, so that scrolling shows no gaps
 const MARKS = { trouble: "!", lost: "?", moving: "↓", waiting: "·", leaving: "×", ready: "✓" };
 
@@ -31,6 +33,7 @@ export class Matrix {
 
   show(state, shown, tones) {
     Object.assign(this, { state, shown, tones });
+    this.longest = shown.columns.reduce((most, slot) => Math.max(most, state.nodes.get(slot).name.length), 0);
     this.grid.setAttribute("aria-rowcount", shown.rows.length + 1);
     this.grid.setAttribute("aria-colcount", shown.columns.length + 1);
     this.later();
@@ -50,7 +53,7 @@ export class Matrix {
     const count = Math.max(1, this.shown.columns.length);
     const width = Math.min(WIDE, Math.max(NARROW, Math.floor((clientWidth - name) / count)));
     const readable = width >= READABLE;
-    return { clientWidth, clientHeight, name, width, readable, head: readable ? 30 : 130 };
+    return { clientWidth, clientHeight, name, width, readable, head: readable ? 30 : Math.min(HEAD, 24 + LETTER * this.longest) };
   }
 
   draw() {

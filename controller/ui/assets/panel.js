@@ -1,6 +1,6 @@
 // The panel: one cache, one node, or one copy with both.
 
-import { bytes, element, plural, time } from "./words.js";
+import { bytes, element, plural, prose, time } from "./words.js";
 
 const AGAIN_MS = 2_000; // between two questions, however often something changes
 const ANYWAY_MS = 30_000; // what no cell tells, as rates and services, is asked for this often
@@ -128,8 +128,8 @@ function groupPart(group) {
     { class: "group" },
     element("p", {}, element("span", { class: `dot ${group.tone}` }), element("b", {}, `${group.count} × ${group.reason}`), ` ${group.nodes.join(", ")}${more}`),
     wrong ? element("p", { class: "message" }, group.message) : null,
-    wrong ? element("p", {}, group.meaning, " ", group.next) : null,
-    wrong && group.action ? element("p", {}, element("b", {}, "To do: "), group.action) : null,
+    wrong ? element("p", {}, ...prose(`${group.meaning} ${group.next}`)) : null,
+    wrong && group.action ? element("p", {}, element("b", {}, "To do: "), ...prose(group.action)) : null,
     group.retry ? element("p", {}, `Tried again at ${time(group.retry)}`) : null,
   );
 }
