@@ -30,8 +30,8 @@ _HEADER = """\
 # Metrics
 
 Both programs serve these at `/metrics`; [Monitoring](monitoring.md) says how to scrape them. The series of a histogram end in `_bucket`,
-`_count` and `_sum`. Labels have few values: schemes, reasons, states, kinds of the API; never names or URIs, so
-that an agent shows at most about 400 series and the controller about 700, however many caches there are.
+`_count` and `_sum`. Labels have few values: schemes, reasons, states, kinds of the API; never names or URIs. An
+agent shows about 330 series and the controller about 400, however many caches there are.
 """
 _CHAPTERS: Final = (
     ("Agent", ("localmodel_agent_",)),

@@ -196,7 +196,7 @@ def test_rules_are_evaluated_and_what_happened_is_about_to_alert(seen: Seen) -> 
     assert active - {"LocalModelContentMismatch"} == ALERTING
 
 
-@pytest.mark.parametrize(("program", "most"), [("agent", 400), ("controller", 700)])
+@pytest.mark.parametrize(("program", "most"), [("agent", 400), ("controller", 500)])
 def test_what_a_program_shows_is_documented_and_not_much(
     program: str, most: int, seen: Seen
 ) -> None:
