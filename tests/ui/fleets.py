@@ -74,7 +74,7 @@ def work(world: World, node: str, keys: Iterable[str], **different: dict[str, An
         }
         for line in lines
     ]
-    taken = len(models) * GIB
+    taken = sum(int(model["bytesDone"] or 0) for model in models)
     return parse.work(
         {
             "metadata": {

@@ -1,5 +1,6 @@
 """The board tells exactly what changed: who applies it all sees what a newcomer sees. And what a panel is told."""
 
+import json
 import random
 from typing import Any
 
@@ -10,6 +11,8 @@ from controller.ui.board import Board
 from controller.ui.details import cache_page, node_page
 from controller.ui.tones import percent
 from controller.world import World
+from tests.support.browser import Browser
+from tests.ui import fleets
 from tests.unit.controller.builders import GIB, Cluster, cache, group, node, report
 
 Cells = dict[tuple[str, str], tuple[str, int]]
@@ -59,12 +62,12 @@ class Reader:
         }
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_all_changes_add_up_to_what_a_newcomer_sees(seed: int) -> None:
+def story(seed: int) -> tuple[Cluster, Board, list[Any]]:
+    """Things happen in a small cluster; what a browser is told, the snapshot of an empty board first."""
     rng = random.Random(seed)
     cluster, board = Cluster(), Board()
     cluster.put("group", group(limit="5Gi"))
-    reader = Reader(board.snapshot())
+    told: list[Any] = [board.snapshot()]
     names, keys = [f"n{i}" for i in range(4)], [f"m{i}" for i in range(6)]
     for _ in range(40):
         name, key = rng.choice(names), rng.choice(keys)
@@ -87,11 +90,24 @@ def test_all_changes_add_up_to_what_a_newcomer_sees(seed: int) -> None:
             cluster.settle()
         if rng.random() < 0.7:
             look(board, cluster.world)
-            reader.apply(board.changes())
+            told.append(board.changes())
     cluster.settle()
     look(board, cluster.world)
-    reader.apply(board.changes())
-    fresh = Board()
+    told.append(board.changes())
+    return cluster, board, told
+
+
+def read(told: list[Any]) -> Reader:
+    reader = Reader(told[0])
+    for changes in told[1:]:
+        reader.apply(changes)
+    return reader
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_all_changes_add_up_to_what_a_newcomer_sees(seed: int) -> None:
+    cluster, board, told = story(seed)
+    reader, fresh = read(told), Board()
     look(fresh, cluster.world)
     assert reader.cells() == Reader(fresh.snapshot()).cells() == Reader(board.snapshot()).cells()
     expected = {
@@ -159,3 +175,30 @@ def test_a_caches_page_groups_its_copies_and_says_when_they_are_tried_again() ->
     ]
     assert page["timeline"][0]["what"] == "complete on d"
     assert cache_page(cluster.world, "gone", ()) is None
+
+
+async def test_the_browser_reads_the_same_out_of_it(browser: Browser) -> None:
+    """The page's own module, in the page's own browser."""
+    stories = [[one for one in story(seed)[2] if one is not None] for seed in range(4)]
+    script = """(async () => {
+      const { fromSnapshot, apply, cell } = await import('./state.js');
+      return STORIES.map(([first, ...rest]) => {
+        const state = fromSnapshot(first);
+        rest.forEach((changes) => apply(state, changes));
+        const found = {};
+        for (const [node, { name }] of state.nodes) for (const [cache, info] of state.caches) {
+          const one = cell(state, node, cache);
+          if (one) found[`${info.name} ${name}`] = [one.reason, one.percent];
+        }
+        return found;
+      });
+    })()"""
+    async with fleets.served(fleets.fleet(1, 1)) as url, browser.page(url) as page:
+        await page.wait("document.querySelectorAll('[role=gridcell]').length", "loaded")
+        read_there = await page.run(
+            script.replace("STORIES", json.dumps(stories)).replace("./state.js", f"{url}state.js")
+        )
+    for told, found in zip(stories, read_there, strict=True):
+        wanted = {" ".join(place): list(cell) for place, cell in read(told).cells().items()}
+        assert found == wanted
+        assert wanted

@@ -178,10 +178,11 @@ function diskPart(node) {
     .filter((model) => !model.shared && model.bytes)
     .map((model) => [model.tone, model.bytes, `${model.name}: ${bytes(model.bytes)}`]);
   segments.push(["others", others, `not models: ${bytes(others)}`], ["free", free, `free: ${bytes(free)}`]);
+  const whole = segments.reduce((sum, [, size]) => sum + size, 0);
   const bar = element("div", { class: "disk", role: "img" });
   for (const [tone, size, text] of segments) {
     const part = element("i", { class: tone, title: text });
-    part.style.width = `${(100 * size) / capacity}%`;
+    part.style.width = `${(100 * size) / whole}%`;
     bar.append(part);
   }
   const told = `${bytes(models)} of models, ${bytes(others)} of others, ${bytes(free)} free of ${bytes(capacity)}`;
