@@ -27,11 +27,10 @@ CONTENT = random.Random(1).randbytes(12 * MIB)
 OTHER = random.Random(2).randbytes(10 * MIB)
 # A copy then takes long enough for a few scrapes.
 SLOW = 8 * MIB
-# What nothing in the run below makes happen: there is one healthy node, files are read again after days, and keys wait for
+# What nothing in the run below makes happen: its one node lives, files are read again after days, and keys wait for
 # milliseconds.
 NOTHING_THERE = {
     "Silent nodes",
-    "Folders that cannot be used",
     "Read again in the background",
     "Problems of the installation",
     "Queues",
@@ -130,7 +129,7 @@ def seen(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def _work(site: Installation, url: str, prometheus: Prometheus) -> None:
-    """Copies that come, share, fail and wait; one is damaged and repaired, one goes."""
+    """Copies that come, share, fail and wait; one is damaged and repaired, one goes; the disk is away for a moment."""
     for name in ("model", "cut", "lies", "missing"):
         site.add_cache(name, f"{url}/{name}.bin", "watched")
     site.add_cache("huge", f"{url}/huge.bin", "watched", modelSize="2Ti")
@@ -139,6 +138,13 @@ def _work(site: Installation, url: str, prometheus: Prometheus) -> None:
         site.add_cache(name, f"{url}/{name}.bin", "watched")
     for name in ("cut", "twin", "again"):
         site.wait_ready(name, "watched")
+    root = site.agents["watched"].root
+    away = root.rename(root.with_name("away"))
+    root.mkdir()
+    site.wait(lambda: prometheus.value("localmodel_agent_storage_ready") == 0, "no disk")
+    root.rmdir()
+    away.rename(root)
+    site.wait(lambda: prometheus.value("localmodel_agent_storage_ready") == 1, "the disk again")
     damaged = site.agents["watched"].models / storage_key(f"{url}/cut.bin") / "cut.bin"
     damaged.chmod(0o644)
     damaged.write_bytes(b"rotten")
@@ -148,6 +154,7 @@ def _work(site: Installation, url: str, prometheus: Prometheus) -> None:
         ("localmodel_agent_damaged_copies_total", 1),
         ('localmodel_agent_copies_finished_total{outcome="published"}', 5),
         ("localmodel_agent_evictions_total", 1),
+        ('absent(ALERTS{alertname="LocalModelStorageNotReady"})', 1),
         (f'count(count by (alertname) (ALERTS{{alertname=~"{"|".join(ALERTING)}"}}))', 3),
     ):
         site.wait(lambda q=query, n=least: (prometheus.value(q) or 0) >= n, query)  # type: ignore[misc]
