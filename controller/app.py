@@ -66,7 +66,10 @@ class Controller:
         self._informers: list[Informer[Any]] = []
         self._leading = False
         self._installation: Installation | None = None
-        self._timeline = Timeline(lambda: datetime.now(UTC)) if settings.ui else None
+        self._timeline: Timeline | None = None
+        if settings.ui:
+            known = self._world.caches.__contains__
+            self._timeline = Timeline(lambda: datetime.now(UTC), known=known)
         FleetMetrics(
             self._world,
             self._registry,

@@ -69,7 +69,9 @@ class Feed:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                await self._watched.wait()
+                if not self._subscribers:
+                    self._forget()
+                    await self._watched.wait()
                 spent = await self._look(loop.time)
                 if not self._looked.is_set():
                     spent = 0.0  # of everything, once
@@ -77,8 +79,6 @@ class Feed:
                 self._tell()
                 pause = min(spent / _SHARE, _LONGEST_PAUSE_SECONDS)
                 await asyncio.sleep(max(_PAUSE_SECONDS, pause))
-                if not self._subscribers:
-                    self._forget()
         finally:
             for subscriber in self._subscribers:
                 subscriber.cut()

@@ -31,10 +31,14 @@ class Moment:
 
 
 class Timeline:
-    """Told by informers of every change; compares what bears on a copy's state, not its bytes."""
+    """Told by informers of every change; compares what bears on a copy's state, not its bytes.
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    `known`: whether there is such a cache; agents may report anything.
+    """
+
+    def __init__(self, now: Callable[[], datetime], *, known: Callable[[str], bool]) -> None:
         self._now = now
+        self._known = known
         self._moments: dict[str, deque[Moment]] = {}
 
     def of(self, key: str) -> Iterable[Moment]:
@@ -49,7 +53,8 @@ class Timeline:
             return
         for copy, report in new.reports.items():
             was = old.reports.get(copy)
-            if was is None or was.state is not report.state or was.reason != report.reason:
+            same = was is not None and (was.state, was.reason) == (report.state, report.reason)
+            if not same and self._known(copy):
                 self._add(copy, key.name, report)
 
     def _add(self, key: str, node: str, report: ReportView) -> None:

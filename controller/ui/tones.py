@@ -80,5 +80,4 @@ def percent(copy: Copy) -> int:
 
 def plain(text: str | None) -> str:
     """A message fit for everybody's eyes: no URL in it has user info, query or fragment, whoever wrote it."""
-    cut = (text or "")[:_LONGEST]
-    return _URL.sub(lambda found: redact(found[0]), cut)
+    return _URL.sub(lambda found: redact(found[0]), text or "")[:_LONGEST]

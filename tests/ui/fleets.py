@@ -104,7 +104,7 @@ async def served(
     """URL of the page of a leading replica that knows this world."""
     site = Site(
         Sight(world, leading=lambda: True),
-        Timeline(lambda: datetime.now(UTC)),
+        Timeline(lambda: datetime.now(UTC), known=world.caches.__contains__),
         head=lambda: {"replica": "test", "leading": True, "problems": []},
         waiting=lambda: waiting,
         patience=patience,

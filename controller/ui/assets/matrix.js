@@ -154,6 +154,7 @@ export class Matrix {
     if (!found) {
       paint(made, "cell none", "");
       put(made, "aria-label", `${names}: none`);
+      made.removeAttribute("title");
       return;
     }
     const faded = this.tones.size && !this.tones.has(found.tone) ? " faded" : "";
@@ -212,7 +213,7 @@ export class Matrix {
       case "Home": column = -1; if (event.ctrlKey) row = 0; break;
       case "End": column = columns.length - 1; if (event.ctrlKey) row = rows.length - 1; break;
       case "Enter":
-      case " ": event.preventDefault(); this.choose(this.focus); return;
+      case " ": event.preventDefault(); this.open(this.focus); return;
       default: return;
     }
     event.preventDefault();
@@ -235,7 +236,11 @@ export class Matrix {
 
   click(event) {
     const place = event.target.closest("[role=gridcell],[role=rowheader],[role=columnheader]")?.place;
-    if (place && (place.cache !== null || place.node !== null)) this.choose(place);
+    if (place) this.open(place);
+  }
+
+  open(place) {
+    if (place.cache !== null || place.node !== null) this.choose(place);
   }
 
   refocus() {

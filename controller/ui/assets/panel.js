@@ -5,6 +5,8 @@ import { bytes, element, plural, prose, time } from "./words.js";
 const AGAIN_MS = 2_000; // between two questions, however often something changes
 const ANYWAY_MS = 30_000; // what no cell tells, as rates and services, is asked for this often
 
+const LATER = Symbol("the controller has too much to do");
+
 export class Panel {
   constructor(panel, closed) {
     this.panel = panel;
@@ -51,6 +53,10 @@ export class Panel {
     if (!subject) return;
     const [cache, node] = await Promise.all([load("cache", subject.cache), load("node", subject.node)]);
     if (subject !== this.subject) return;
+    if (cache === LATER || node === LATER) {
+      this.refresh();
+      return;
+    }
     const parts = [];
     if (cache && node) parts.push(copyPart(cache, node));
     if (cache) parts.push(cachePart(cache));
@@ -74,6 +80,7 @@ async function load(kind, name) {
   if (name === null) return null;
   try {
     const answer = await fetch(`${kind}?name=${encodeURIComponent(name)}`);
+    if (answer.status === 429 || answer.status === 503) return LATER;
     return answer.ok ? await answer.json() : null;
   } catch {
     return null;
