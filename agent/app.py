@@ -31,7 +31,7 @@ from agent.status import StatusWriter
 from agent.storage.errors import StoreError
 from agent.storage.store import Store
 from agent.transfer.budget import Budget
-from agent.tuning import budget_of, follow_budget, limits_of, policy_of
+from agent.tuning import budget_of, follow_settings, limits_of, policy_of
 from agent.work import Worker
 from shared.api.node import AgentInfo, LocalModelNode, ModelState
 from shared.kube.client import KubeClient
@@ -217,7 +217,8 @@ class Agent:
     def _follow_settings(self) -> dict[str, Coroutine[Any, Any, None]]:
         if self._config is None:
             return {}
-        return {"settings": follow_budget(self._config, self._budget, self._use)}
+        level = self._settings.log_level
+        return {"settings": follow_settings(self._config, level, self._budget, self._use)}
 
     def _use(self, budget: Budget) -> None:
         self._budget = budget

@@ -1,4 +1,4 @@
-"""What the settings mean to the parts. The budget follows the file while the agent runs; the rest counts from the next start."""
+"""What the settings mean to the parts. Budget and log level follow the file while the agent runs; the rest counts from the next start."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from agent.assembly import Limits
 from agent.policy import SourcePolicy
 from agent.settings import AgentSettings
 from agent.transfer.budget import Budget
+from shared.ops.logging import set_level
 from shared.ops.settings import SettingsError, load
 
 # The kubelet takes about a minute to bring a changed ConfigMap.
@@ -31,16 +32,17 @@ def budget_of(settings: AgentSettings) -> Budget:
     )
 
 
-async def follow_budget(
+async def follow_settings(
     file: Path,
+    level: str,
     budget: Budget,
     use: Callable[[Budget], None],
     *,
     look_seconds: float = _LOOK_SECONDS,
 ) -> None:
-    """For ever: `use` what the file says whenever that changes. A file that cannot be read changes nothing.
+    """For ever: do what the file says whenever that changes. A file that cannot be read changes nothing.
 
-    budget: in use now.
+    level, budget: in use now. use: takes another budget.
     """
     said = ""
     while True:
@@ -50,9 +52,13 @@ async def follow_budget(
         except SettingsError as error:
             if str(error) != said:
                 said = str(error)
-                log.warning("settings are wrong, the former budget stays", error=said)
+                log.warning("settings are wrong, the former ones stay", error=said)
             continue
         said = ""
+        if settings.log_level != level:
+            level = settings.log_level
+            set_level(level)
+            log.warning("log level changed", to=level)
         if budget_of(settings) != budget:
             budget = budget_of(settings)
             use(budget)

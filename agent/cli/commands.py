@@ -23,7 +23,11 @@ app = typer.Typer(
 )
 
 Uri = Annotated[
-    str, typer.Argument(metavar="URI", help="s3://, gs://, hf://, https://, http:// or file://")
+    str,
+    typer.Argument(
+        metavar="URI",
+        help="s3, gs, az, abfs, hf, modelscope, oci, webhdfs, hdfs, git+https, https, http or file ://…",
+    ),
 ]
 Root = Annotated[Path, typer.Option("--root", help="Folder of the cache; made when missing.")]
 Existing = Annotated[

@@ -149,7 +149,7 @@ STALLED: Final = Chapter(
             Reason.UNSUPPORTED_SCHEME,
             Course.STALLED,
             "no source serves URIs of this scheme",
-            "Served are s3, gs, hf, https, http and file.",
+            "Served are s3, gs, az, abfs, abfss, hf, modelscope, oci, webhdfs, swebhdfs, hdfs, git+https, git+http, https, http and file, and what the agent's setting `generic_schemes` allows.",
             SLOWLY,
             "Create another cache with such a URI.",
         ),

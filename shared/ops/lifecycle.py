@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 import structlog
 
+from shared.ops.stacks import stacks
+
 log = structlog.get_logger(__name__)
 
 
@@ -20,7 +22,7 @@ def run(
 ) -> int:
     """Run `main(stop)` to its end and return its exit code.
 
-    SIGTERM and SIGINT set `stop`; a second one ends the process at once. SIGUSR2 logs `state()`.
+    SIGTERM and SIGINT set `stop`; a second one ends the process at once. SIGUSR2 logs `state()` and the stacks.
     """
     # A core would hold credentials.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -42,7 +44,7 @@ async def _run(
         stop.set()
 
     def dump() -> None:
-        picture = state() if state is not None else {}
+        picture = {**(state() if state is not None else {}), **stacks()}
         text = orjson.dumps(picture, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
         log.info("state", tasks=len(asyncio.all_tasks()), state=text)
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import structlog
 
+from shared.ops.limit import RateLimit
+
 Level = Literal["debug", "info", "warning", "error"]
 
 # Libraries that say at INFO what concerns nobody here.
@@ -23,7 +25,7 @@ _QUIET = (
 
 
 def configure(level: str, format: str) -> None:
-    """Route everything to standard error, as JSON lines or for a person's eyes. May be called again to change the level."""
+    """Route everything to standard error, as JSON lines or for a person's eyes, within `RateLimit`. May be called again."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -43,6 +45,7 @@ def configure(level: str, format: str) -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(RateLimit())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
@@ -51,6 +54,12 @@ def configure(level: str, format: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """From now on, for everybody."""
+    root = logging.getLogger()
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -8,6 +8,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from shared.ops.stacks import stacks
+
 
 class HealthServer:
     """Small text answers for probes, Prometheus and people.
@@ -58,7 +60,9 @@ class HealthServer:
 
     async def _debug(self, _: web.Request) -> web.Response:
         body = orjson.dumps(
-            self._state(), default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+            {**self._state(), **stacks()},
+            default=str,
+            option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS,
         )
         return web.Response(body=body, content_type="application/json")
 

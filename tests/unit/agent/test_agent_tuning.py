@@ -1,9 +1,10 @@
 import asyncio
+import logging
 from pathlib import Path
 
 from agent.settings import AgentSettings
 from agent.transfer.budget import Budget
-from agent.tuning import budget_of, follow_budget
+from agent.tuning import budget_of, follow_settings
 
 
 async def test_a_changed_file_changes_the_budget_and_a_broken_one_does_not(tmp_path: Path) -> None:
@@ -11,7 +12,9 @@ async def test_a_changed_file_changes_the_budget_and_a_broken_one_does_not(tmp_p
     file.write_text("node_name: a\n")
     used: asyncio.Queue[Budget] = asyncio.Queue()
     start = budget_of(AgentSettings(node_name="a"))
-    task = asyncio.create_task(follow_budget(file, start, used.put_nowait, look_seconds=0.01))
+    task = asyncio.create_task(
+        follow_settings(file, "info", start, used.put_nowait, look_seconds=0.01)
+    )
 
     async def after(text: str) -> Budget:
         draft = tmp_path / "draft"
@@ -30,3 +33,22 @@ async def test_a_changed_file_changes_the_budget_and_a_broken_one_does_not(tmp_p
     assert changed.bytes_per_second is None
     assert used.empty()
     task.cancel()
+
+
+async def test_a_changed_log_level_holds_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text("node_name: a\nlog_level: debug\nconnections: 7\n")
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.INFO)
+    used: asyncio.Queue[Budget] = asyncio.Queue()
+    start = budget_of(AgentSettings(node_name="a"))
+    task = asyncio.create_task(
+        follow_settings(file, "info", start, used.put_nowait, look_seconds=0.01)
+    )
+    try:
+        await asyncio.wait_for(used.get(), 10)
+        assert root.level == logging.DEBUG
+    finally:
+        task.cancel()
+        root.setLevel(before)

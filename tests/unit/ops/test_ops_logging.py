@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
+from shared.ops.limit import RateLimit
 from shared.ops.logging import configure
 
 Lines = pytest.CaptureFixture[str]
@@ -119,3 +120,17 @@ def test_fields_of_the_standard_library_s_loggers_are_shown_too(capsys: Lines) -
     logging.getLogger("agent.transfer.run").warning("mismatch", extra={"file": "a", "ranges": 2})
     (line,) = lines(capsys)
     assert (line["event"], line["file"], line["ranges"]) == ("mismatch", "a", 2)
+
+
+def test_too_many_lines_are_left_out_counted_and_told(capsys: Lines) -> None:
+    configure("info", "json")
+    moment = [0.0]
+    (handler,) = logging.getLogger().handlers
+    handler.filters[:] = [RateLimit(per_second=1, burst=2, clock=lambda: moment[0])]
+    log = structlog.get_logger("ours")
+    for number in range(5):
+        log.info("again", number=number)
+    moment[0] = 1.0
+    log.info("later")
+    said = [(line["event"], line.get("suppressed")) for line in lines(capsys)]
+    assert said == [("again", None), ("again", None), ("later", 3)]

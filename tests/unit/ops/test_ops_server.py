@@ -81,6 +81,9 @@ async def test_state_is_json_whatever_it_holds(program: Program) -> None:
     status, text = await get(program, "/debug/state")
     assert status == 200
     assert '"leading": true' in text
+    # Where the threads and tasks are, this test's own among them.
+    assert "MainThread" in text
+    assert "test_state_is_json_whatever_it_holds" in text
 
 
 @pytest.mark.parametrize(
