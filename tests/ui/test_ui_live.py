@@ -11,6 +11,7 @@ from tests.support.browser import Browser, Page
 from tests.support.controlplane import ControlPlane
 from tests.support.fleet import GIB, FleetThread
 from tests.support.programs import Controller
+from tests.ui import fleets
 
 CANARY = "canary-5f1c"
 HOSTILE = (
@@ -213,11 +214,13 @@ async def test_it_comes_back_with_a_new_snapshot_after_the_controller_restarted(
     page.complaints[:] = [said for said in page.complaints if "ERR_CONNECTION" not in said]
 
 
-async def test_light_and_dark_as_the_system_wishes(page: Page) -> None:
+async def test_light_and_dark_as_the_system_wishes(browser: Browser) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
-    assert await page.run(ground) == "rgb(255, 255, 255)"
-    await page.colours(dark=True)
-    assert await page.run(ground) == "rgb(15, 19, 24)"
+    async with fleets.served(fleets.fleet(2, 2)) as url, browser.page(url) as page:
+        await page.wait(ground, "light", lambda colour: colour == "rgb(255, 255, 255)")
+        await page.colours(dark=True)
+        await page.wait(ground, "dark", lambda colour: colour == "rgb(15, 19, 24)")
+        assert page.complaints == []
 
 
 async def test_a_replica_that_waits_shows_the_same(
