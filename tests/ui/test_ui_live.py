@@ -215,7 +215,7 @@ async def test_it_comes_back_with_a_new_snapshot_after_the_controller_restarted(
 
 
 async def test_light_and_dark_as_the_system_wishes(browser: Browser) -> None:
-    ground = "getComputedStyle(document.body).backgroundColor"
+    ground = "document.body && getComputedStyle(document.body).backgroundColor"
     async with fleets.served(fleets.fleet(2, 2)) as url, browser.page(url) as page:
         await page.wait(ground, "light", lambda colour: colour == "rgb(255, 255, 255)")
         await page.colours(dark=True)
