@@ -9,6 +9,7 @@ from agent.planning.desired import Entry
 from agent.planning.status import CopyView, Scene, build_status, still_evicting
 from agent.planning.world import Limits, World
 from agent.progress import CopyWatch
+from agent.pulse import Pulse
 from agent.shelf import Shelf
 from agent.status import StatusWriter
 from shared.api.node import AgentInfo, LocalModelNode, LocalModelNodeStatus
@@ -23,6 +24,7 @@ class Reporter:
         self._writer = writer
         self._limits = limits
         self._agent = agent
+        self._pulse = Pulse()
         self._metrics = metrics
         self._status: LocalModelNodeStatus | None = None
         self._listed: Mapping[str, str] = {}
@@ -92,6 +94,7 @@ class Reporter:
                 scheme = scheme_label(wanted.uri)
                 self._metrics.bytes.labels(scheme=scheme).inc(watch.uncounted())
         self._metrics.moving(moving.values(), now=now)
+        self._pulse.beat(moving, now=now)
 
 
 def _view(watch: CopyWatch, *, moving: bool) -> CopyView:

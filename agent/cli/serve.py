@@ -18,6 +18,6 @@ def main(arguments: list[str]) -> None:
         "--kubeconfig", type=Path, help="Kubeconfig; without it the pod's own account is used."
     )
     options = parser.parse_args(arguments)
-    from agent.app import serve
+    from agent.start import serve
 
     sys.exit(serve(config=options.config, kubeconfig=options.kubeconfig))
