@@ -166,23 +166,35 @@ def test_agents_run_on_cache_nodes_and_write_to_the_folder_of_their_node(
     assert mounts["models"] == "/mnt/models"
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o700])
+@pytest.mark.parametrize("again", [False, True])
 def test_a_folder_that_the_kubelet_made_is_given_to_the_agent(
-    installed: Objects, tmp_path: Path
+    installed: Objects, tmp_path: Path, mode: int, again: bool
 ) -> None:
     _, template = workload(installed, "DaemonSet")
     (container,) = template["spec"]["initContainers"]
     python, flag, script = container["command"]
     assert (python, flag) == ("python", "-c")
+    capabilities = container["securityContext"]["capabilities"]
+    assert capabilities["drop"] == ["ALL"]
     # As the kubelet leaves it: the folder, and a pod's mount point that came before the copy.
-    mount_point = tmp_path / "models/0123456789abcdef"
+    disk = tmp_path / "disk"
+    mount_point = disk / "models/0123456789abcdef"
     mount_point.mkdir(parents=True)
-    subprocess.run(
-        [sys.executable, "-c", script.replace("/mnt/models", str(tmp_path))], check=True, timeout=30
-    )
     # Nobody but root has folders of root's, or could give them away.
-    agent = 1000 if os.geteuid() == 0 else os.geteuid()
-    assert tmp_path.stat().st_uid == agent
-    assert (tmp_path / "models").stat().st_uid == agent
+    root = os.geteuid() == 0
+    agent = 1000 if root else os.geteuid()
+    if again:
+        # The pod before found the outer folder alone.
+        os.chown(disk, agent, -1)
+    for folder in (disk / "models", disk):
+        folder.chmod(mode)
+    bounds = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities["add"])])
+    command = [sys.executable, "-c", script.replace("/mnt/models", str(disk))]
+    limited = ["setpriv", f"--bounding-set={bounds}", "--no-new-privs", "--"] if root else []
+    subprocess.run([*limited, *command], check=True, timeout=30)
+    assert disk.stat().st_uid == agent
+    assert (disk / "models").stat().st_uid == agent
     assert mount_point.stat().st_uid == os.geteuid()
 
 
