@@ -11,6 +11,7 @@ from agent.storage import trash
 from agent.storage.archive import MAX_ENTRIES, Unpacking, members
 from agent.storage.disk import Disk, open_folder
 from agent.storage.errors import translated
+from agent.storage.layer_links import HardLinks
 from agent.storage.member import Kind, Member, invalid, shown
 from agent.storage.tree import TreeFile
 
@@ -37,7 +38,7 @@ def unpack_layers(
     """
     disk = disk or Disk()
     by_path = {file.path: file for file in packed}
-    overlay = _Overlay()
+    overlay = _Overlay(HardLinks(max_entries))
     with translated("unpacking"):
         root = open_folder(None, into)
         source = open_folder(None, folder)
@@ -47,11 +48,13 @@ def unpack_layers(
             for path in by_path.keys() - {layer.path for layer in layers}:
                 unpacking.place(source, by_path[path])
             for layer in reversed(layers):
-                with (folder / layer.path).open("rb") as archive:
-                    found = members(archive, layer.kind, limit_bytes, max_entries, cancelled)
-                    file = by_path[layer.path]
-                    overlay.begin(unpacking)
-                    unpacking.add(overlay.visible(found, layer), file.verified_by, file.validator)
+                file = by_path[layer.path]
+                overlay.begin(unpacking)
+                for choose in (overlay.visible, overlay.linked):
+                    with (folder / layer.path).open("rb") as archive:
+                        found = members(archive, layer.kind, limit_bytes, max_entries, cancelled)
+                        unpacking.add(choose(found, layer), file.verified_by, file.validator)
+            overlay.links.check()
             if not unpacking.files:
                 raise overlay.nothing(layers)
             return unpacking.finish()
@@ -63,7 +66,8 @@ def unpack_layers(
 class _Overlay:
     """What the layers above hide of the one that is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, links: HardLinks) -> None:
+        self.links = links
         self._files: frozenset[str] = frozenset()
         self._folders: frozenset[str] = frozenset()
         self._gone: set[str] = set()
@@ -74,7 +78,8 @@ class _Overlay:
         self._tops: set[str] = set()
 
     def begin(self, above: Unpacking) -> None:
-        self._files, self._folders = above.files, above.folders
+        self._files, self._folders = above.files.union(self.links.waiting), above.folders
+        self.links.begin()
         self._gone |= self._going
         self._emptied |= self._emptying
         self._going.clear()
@@ -82,25 +87,40 @@ class _Overlay:
 
     def visible(self, found: Iterator[Member], layer: Layer) -> Iterator[Member]:
         """The entries that come into the model, under their names there."""
-        for member in found:
-            name = member.name.removeprefix("./").lstrip("/")
-            if len(self._tops) < _MOST_SHOWN:
-                self._tops.add(name.partition("/")[0])
-            if not name.startswith(layer.folder):
-                continue
-            name = name.removeprefix(layer.folder)
+        for name, member in self._within(found, layer):
             path = name.rstrip("/")
             parent, _, last = path.rpartition("/")
-            if not path or path == ".":
-                continue
             if layer.whiteouts and last.startswith(_WHITEOUT):
                 if last == _OPAQUE:
                     self._emptying.add(parent)
                 else:
                     self._going.add(f"{parent}/{last[len(_WHITEOUT) :]}".lstrip("/"))
                 continue
-            if not self._hidden(path, member.kind):
-                yield replace(member, name=name, target=_target(member, layer))
+            hidden = self._hidden(path, member.kind)
+            if member.kind is Kind.FILE:
+                yield from self.links.file(path, member, hidden=hidden)
+            elif member.kind is Kind.HARDLINK:
+                yield from self.links.link(path, _target(member, layer), member, hidden=hidden)
+            elif not hidden:
+                yield replace(member, name=name)
+
+    def linked(self, found: Iterator[Member], layer: Layer) -> Iterator[Member]:
+        """Of the same layer, read again: content that is hidden, but not under the names of links that came behind it."""
+        if not self.links.waiting:
+            return
+        for name, member in self._within(found, layer):
+            if member.kind is Kind.FILE:
+                yield from self.links.file(name.rstrip("/"), member, hidden=True)
+
+    def _within(self, found: Iterator[Member], layer: Layer) -> Iterator[tuple[str, Member]]:
+        """The entries below the layer's folder, and their names there."""
+        for member in found:
+            name = member.name.removeprefix("./").lstrip("/")
+            if len(self._tops) < _MOST_SHOWN:
+                self._tops.add(name.partition("/")[0])
+            inside = name.removeprefix(layer.folder)
+            if name.startswith(layer.folder) and inside.rstrip("/") not in ("", "."):
+                yield inside, member
 
     def nothing(self, layers: Sequence[Layer]) -> Exception:
         folders = {layer.folder for layer in layers if layer.folder}
@@ -125,8 +145,6 @@ class _Overlay:
 
 def _target(member: Member, layer: Layer) -> str:
     """Hard links name their target from the archive's root."""
-    if member.kind is not Kind.HARDLINK:
-        return member.target
     target = member.target.removeprefix("./").lstrip("/")
     if not target.startswith(layer.folder):
         raise invalid(f"entry {shown(member.name)} is a link to {shown(target)}, which is outside")

@@ -14,6 +14,7 @@ _BLOCK = 512
 # Names of 3 KiB and a few attributes; real extended headers are far below.
 _EXTENDED_LIMIT = 1 << 20
 _EXTENDED_CHAIN = 16
+_SIZE_DIGITS = 20  # of 2⁶⁴
 _EXTENDED = frozenset({b"x", b"X", b"L", b"K", b"g"})
 _FILE = frozenset({b"0", b"\0", b"7"})
 _REFUSED = {
@@ -134,7 +135,7 @@ def _override(extended: _Extended, key: str, value: str) -> None:
         case "linkpath":
             extended.target = value
         case "size":
-            if not value.isascii() or not value.isdigit():
+            if not value.isascii() or not value.isdigit() or len(value) > _SIZE_DIGITS:
                 raise invalid(f"an extended header has the size {shown(value)}")
             extended.size = int(value)
         case _ if key.startswith("GNU.sparse."):

@@ -20,6 +20,8 @@ _RECORD = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _COMMENT_LIMIT = 0xFFFF
 _TARGET_LIMIT = 4096
+# Far beyond any file; zip64 states places with 64 bits, more than a file offset has.
+_FARTHEST = 1 << 62
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _UTF8 = 0x800
@@ -202,6 +204,8 @@ def _directory(file: BinaryIO) -> tuple[int, int, int]:
 
 
 def _at(file: BinaryIO, position: int, size: int) -> bytes:
+    if not 0 <= position < _FARTHEST:
+        raise invalid("its directory names a place that is in no file")
     file.seek(position)
     return file.read(size)
 

@@ -2,6 +2,7 @@
 
 import io
 import stat
+import struct
 import tarfile
 import warnings
 import zipfile
@@ -190,3 +191,25 @@ def test_duplicates_in_zips_are_refused(bench: Bench) -> None:
         warnings.simplefilter("ignore")
         packed = zip_of([("a", b"1"), ("a", b"2")])
     bench.refuse(packed, ZIP, Reason.ARCHIVE_INVALID, "'a' stands in it twice")
+
+
+@pytest.mark.parametrize("place", [2**63 - 1, 2**63, 2**64 - 1])
+def test_a_zip_that_points_beyond_every_file_is_refused(bench: Bench, place: int) -> None:
+    packed = zip_of([("a", b"1")])
+    directory = packed.index(b"PK\1\2")
+    record = bytearray(packed[directory : packed.index(b"PK\5\6")])
+    wide = struct.pack("<2HQ", 1, 8, place)
+    struct.pack_into("<H", record, 30, len(wide))
+    struct.pack_into("<L", record, 42, 0xFFFFFFFF)
+    record += wide
+    end = bytearray(packed[packed.index(b"PK\5\6") :])
+    struct.pack_into("<L", end, 12, len(record))
+    bench.refuse(
+        packed[:directory] + bytes(record) + bytes(end), ZIP, Reason.ARCHIVE_INVALID, "in no file"
+    )
+
+
+def test_a_tar_entry_of_a_size_with_thousands_of_digits_is_refused(bench: Bench) -> None:
+    info, content = entry("a", b"1")
+    info.pax_headers = {"size": "9" * 5000}
+    bench.refuse(tar_of([(info, content)]), TAR, Reason.ARCHIVE_INVALID, "has the size")

@@ -90,6 +90,28 @@ def unpacked(
             dict.fromkeys("ahl", b"1"),
         ),
         ([{"models/l": "a"}, {"models/a": b"2"}], {"l": b"2", "a": b"2"}),
+        # A hard link means what its own layer has under that name.
+        (
+            [{"models/a": b"old", "models/h": "=models/a"}, {"models/a": b"new"}],
+            {"a": b"new", "h": b"old"},
+        ),
+        ([{"models/a": b"old", "models/h": "=models/a"}, {"models/.wh.a": b""}], {"h": b"old"}),
+        (
+            [
+                {"models/a": b"old", "models/h": "=models/a", "models/i": "=models/h"},
+                {"models/a": b"new", "models/h": b"newer"},
+            ],
+            {"a": b"new", "h": b"newer", "i": b"old"},
+        ),
+        ([{"models/a": b"1"}, {"models/h": "=models/a"}], {"a": b"1", "h": b"1"}),
+        ([{"models/a": b"1", "models/h": b"0"}, {"models/h": "=models/a"}], {"a": b"1", "h": b"1"}),
+        (
+            [
+                {"models/a": b"1", "models/b": "=models/a"},
+                {"models/h": "=models/b", "models/a": b"2"},
+            ],
+            {"a": b"2", "b": b"1", "h": b"1"},
+        ),
     ],
 )
 def test_the_uppermost_counts(
@@ -109,6 +131,8 @@ def test_plain_files_and_archives_make_one_tree(tmp_path: Path) -> None:
         ({"models/../up": b"x"}, Reason.UNSAFE_PATH),
         ({"models/l": "../../etc/passwd", "models/a": b""}, Reason.UNSAFE_PATH),
         ({"models/h": "=etc/passwd", "etc/passwd": b""}, Reason.ARCHIVE_INVALID),
+        ({"models/a": b"", "models/h": "=models/nowhere"}, Reason.ARCHIVE_INVALID),
+        ({"models/h": "=models/h"}, Reason.ARCHIVE_INVALID),
         ({"usr/lib/x": b""}, Reason.ARCHIVE_INVALID),
         ({"models/a": b"12345678901"}, Reason.ARCHIVE_TOO_LARGE),
     ],
