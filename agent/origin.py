@@ -21,6 +21,7 @@ class SignedRequest:
     window: for a service that knows no Range: the URL of the bytes from the first to before the second number, answered by
         200 with just these. Where it redirects to is asked anew for each window.
     expires_in: seconds from signing until the engine must ask again; None = never.
+    watched: no answer tells the file's version, only signing looks at it: asked for once more after the last byte.
     tls: how this source's certificates are checked, after redirects as well.
     """
 
@@ -31,6 +32,7 @@ class SignedRequest:
     states: Callable[[Mapping[str, str]], tuple[Digest, ...]] | None = None
     window: Callable[[int, int], str] | None = None
     expires_in: float | None = None
+    watched: bool = False
     tls: Tls = SYSTEM_TLS
 
 
@@ -62,5 +64,9 @@ class Origin(Protocol):
     """A place that serves the bytes of a file."""
 
     async def sign(self, file: RemoteFile) -> SignedRequest | LocalPath | Readable:
-        """Raises `FetchError`. Called again when a request expired or was refused (401/403)."""
+        """Raises `FetchError`; SourceChanged when the file is seen not to be the listed one any more.
+
+        Called again when a request expired or was refused (401/403), and after the last byte of what is not requested or
+        is `watched`.
+        """
         ...
