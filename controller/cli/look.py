@@ -17,9 +17,10 @@ from controller.cli.screen import follow, show, show_data
 from shared.domain import parse
 from shared.kube.resource import LOCAL_MODEL_NODE_GROUPS
 
-_HIDDEN = (
-    "Rates, reasons and retries of single nodes are not shown: you may not list localmodelnodes."
-)
+_HIDDEN = {
+    "localmodelnodes": "Rates, reasons and retries of single nodes are not shown: you may not list localmodelnodes.",
+    "nodes": "Which nodes are not Ready is not shown: you may not list nodes.",
+}
 
 
 async def status(
@@ -29,9 +30,9 @@ async def status(
         if watch:
             return await _watched(cluster, name, namespace, wide=output == "wide")
         if name is not None:
-            one, complete = await read.shown(cluster, await read.cache(cluster, name, namespace))
-            if not complete:
-                say(_HIDDEN)
+            one, unseen = await read.shown(cluster, await read.cache(cluster, name, namespace))
+            for what in unseen:
+                say(_HIDDEN[what])
             if output in ("json", "yaml"):
                 show_data(as_data(one), output)
             elif output == "name":
@@ -116,7 +117,7 @@ async def explained(
         works = await read.nodes(cluster, {found.key})
         waiting = {}
         if works is not None and not_placed(found, works):
-            waiting = await read.why_not_placed(cluster, found.view)
+            waiting = (await read.why_not_placed(cluster, [found])).get(found.key, {})
         groups = nodes = None
         try:
             raw = await cluster.list(LOCAL_MODEL_NODE_GROUPS)
@@ -124,7 +125,9 @@ async def explained(
             nodes = await read.kube_nodes(cluster)
         except NotAllowed as refused:
             say(f"Groups and nodes are not looked at. {refused.sentence}")
-        scene = explain.Scene(found, copies(found, works, waiting), groups, nodes, works)
+        not_ready = {node.name for node in (nodes or {}).values() if not node.ready}
+        all_ = copies(found, works, waiting, not_ready)
+        scene = explain.Scene(found, all_, groups, nodes, works)
         if node_name is None:
             show(explain.of_cache(scene, now=read.now()))
         else:

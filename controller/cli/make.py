@@ -8,7 +8,6 @@ from controller.cli import read
 from controller.cli.cluster import Cluster, cache_resource, connected, no_such
 from controller.cli.kubeconfig import Target
 from controller.cli.outcome import Exit, Problem, say
-from controller.cli.pages.copies import copies
 from controller.cli.pages.plan import Fleet, plan, with_size
 from controller.cli.pages.plan_page import as_data, page, unseen
 from controller.cli.pages.text import Span, Style, counted, line, size, some
@@ -103,7 +102,7 @@ async def retried(target: Target, name: str, node: str | None, namespace: str | 
     """The annotation reaches every node that holds the cache; only failed copies act on it."""
     async with connected(target) as cluster:
         found = await read.cache(cluster, name, namespace)
-        all_ = copies(found, await read.nodes(cluster, {found.key}))
+        all_ = (await read.shown(cluster, found))[0].copies
         failed = [copy.node for copy in all_ if copy.state is NodeState.DOWNLOAD_ERROR]
         if node is not None and node not in found.states:
             raise no_such(f"A copy of {found.key} on node", node, list(found.states))

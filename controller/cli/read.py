@@ -1,18 +1,17 @@
 """What the commands read, and what they do without where the caller's rights end."""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from controller.cli.cluster import CORE_EVENTS, Cluster, cache_resource, no_such
 from controller.cli.outcome import NotAllowed, Problem
-from controller.cli.pages.copies import copies, not_placed
+from controller.cli.pages.copies import copies, has_lost, not_placed
 from controller.cli.pages.facts import CacheFacts, NodeFacts, cache_facts, node_facts
 from controller.cli.pages.node import Happening, happenings
 from controller.cli.pages.plan import Fleet
 from controller.cli.pages.status import Shown
-from shared.domain import parse
-from shared.domain.forecast import forecast
+from shared.domain import forecast, parse
 from shared.domain.placement import Waiting
 from shared.domain.views import CacheView, NodeView
 from shared.kube.resource import (
@@ -131,43 +130,69 @@ async def fleet(cluster: Cluster, known: list[CacheFacts]) -> Fleet:
     )
 
 
-async def shown(cluster: Cluster, found: CacheFacts) -> tuple[Shown, bool]:
-    """A cache with its copies, and whether LocalModelNodes could be read."""
+async def shown(cluster: Cluster, found: CacheFacts) -> tuple[Shown, tuple[str, ...]]:
+    """A cache with its copies, and what of LocalModelNodes and Nodes would have told more and may not be listed."""
     works = await nodes(cluster, {found.key})
-    waiting: dict[str, Waiting] = {}
-    if works is not None and not_placed(found, works):
-        waiting = await why_not_placed(cluster, found.view)
-    return Shown(found, copies(found, works, waiting)), works is not None
-
-
-async def why_not_placed(cluster: Cluster, view: CacheView) -> dict[str, Waiting]:
-    """By node, as the controller's planner has it; empty when the caller's rights do not reach so far."""
-    try:
-        known = (await caches(cluster, None)).caches
-        all_ = await fleet(cluster, known)
-    except NotAllowed:
-        return {}
-    outlook = forecast(
-        view,
-        nodes=all_.nodes.values(),
-        groups=all_.groups,
-        caches=all_.caches.values(),
-        works=all_.works,
-    )
-    return {one.node: one.waiting for one in outlook if one.waiting is not None}
+    made, refused = await _with_copies(cluster, [found], works)
+    unseen = ("localmodelnodes",) if works is None else ()
+    return made[0], (*unseen, *refused)
 
 
 async def overview(
     cluster: Cluster, namespace: str | None, *, wide: bool
 ) -> tuple[list[Shown], Seen]:
-    """Copies are read of those caches only whose figures move, or of all when `wide`."""
+    """Copies are read of those caches only whose figures move, or of all, and why they are as they are, when `wide`."""
     seen = await caches(cluster, namespace)
     only = {one.key for one in seen.caches if wide or not one.ready}
     works = await nodes(cluster, only) if only else None
+    if wide and works is not None:
+        made, refused = await _with_copies(cluster, seen.caches, works)
+        return made, Seen(seen.caches, (*seen.unseen, *refused))
     return [
         Shown(one, copies(one, works) if works is not None and one.key in only else ())
         for one in seen.caches
     ], seen
+
+
+async def _with_copies(
+    cluster: Cluster,
+    found: list[CacheFacts],
+    works: dict[str, NodeFacts] | None,
+) -> tuple[list[Shown], tuple[str, ...]]:
+    not_ready: frozenset[str] | None = frozenset()
+    if any(map(has_lost, found)):
+        not_ready = await lost_nodes(cluster)
+    late = [one for one in found if works is not None and not_placed(one, works)]
+    waiting = await why_not_placed(cluster, late) if late else {}
+    made = [Shown(one, copies(one, works, waiting.get(one.key), not_ready or ())) for one in found]
+    return made, ("nodes",) if not_ready is None else ()
+
+
+async def lost_nodes(cluster: Cluster) -> frozenset[str] | None:
+    """Nodes that are not Ready; None when nodes may not be listed."""
+    try:
+        known = await kube_nodes(cluster)
+    except NotAllowed:
+        return None
+    return frozenset(name for name, node in known.items() if not node.ready)
+
+
+async def why_not_placed(
+    cluster: Cluster, late: Iterable[CacheFacts]
+) -> dict[str, dict[str, Waiting]]:
+    """By cache and node, as the controller's planner has it; empty when the caller's rights do not reach so far."""
+    try:
+        known = (await caches(cluster, None)).caches
+        all_ = await fleet(cluster, known)
+    except NotAllowed:
+        return {}
+    return forecast.waiting(
+        {one.key for one in late},
+        nodes=all_.nodes.values(),
+        groups=all_.groups,
+        caches=all_.caches.values(),
+        works=all_.works,
+    )
 
 
 async def node(cluster: Cluster, name: str) -> NodeFacts:

@@ -1,6 +1,6 @@
 """What would happen if: the placement of a cache that does not exist yet, or whose spec would change. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -28,12 +28,13 @@ class Forecast:
     waiting: Waiting | None = None
 
 
-def real_sizes(works: Iterable[WorkView]) -> dict[str, int]:
-    """Largest size in bytes that any agent found for each cache."""
+def real_sizes(works: Iterable[WorkView], caches: Iterable[CacheView]) -> dict[str, int]:
+    """Largest size in bytes that any agent found for each cache; what it says of another URI, which the cache had before, is left out."""
+    folders = {cache.key: cache.storage_key for cache in caches}
     sizes: dict[str, int] = {}
     for work in works:
         for key, report in work.reports.items():
-            if report.bytes_total is not None:
+            if report.bytes_total is not None and report.storage_key in (None, folders.get(key)):
                 sizes[key] = max(sizes.get(key, 0), report.bytes_total)
     return sizes
 
@@ -54,7 +55,7 @@ def forecast(
         deleting=False,
     )
     others = [other for other in caches if other.key != cache.key]
-    real = real_sizes(works.values())
+    real = real_sizes(works.values(), [*others, imagined])
     found = []
     for node in sorted(nodes, key=lambda n: n.name):
         here = {name: group for name, group in groups.items() if belongs(node, group)}
@@ -70,6 +71,28 @@ def forecast(
             verdict = Verdict.PRESENT
         found.append(Forecast(node.name, group, node.ready, verdict, waiting))
     return tuple(found)
+
+
+def waiting(
+    keys: Container[str],
+    *,
+    nodes: Iterable[NodeView],
+    groups: Mapping[str, GroupView],
+    caches: Iterable[CacheView],
+    works: Mapping[str, WorkView],
+) -> dict[str, dict[str, Waiting]]:
+    """Why each of these caches is not placed, by cache and node: one pass over the nodes for all of them."""
+    caches = tuple(caches)
+    real = real_sizes(works.values(), caches)
+    found: dict[str, dict[str, Waiting]] = {}
+    for node in nodes:
+        here = {name: group for name, group in groups.items() if belongs(node, group)}
+        work = works.get(node.name)
+        wanted = wants(caches, here, work, real) if here else []
+        for key, why in place(wanted, room(here.values(), work, wanted)).waiting.items():
+            if key in keys:
+                found.setdefault(key, {})[node.name] = why
+    return found
 
 
 def _is_there(cache: CacheView, work: WorkView | None) -> bool:

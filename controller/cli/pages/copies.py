@@ -1,6 +1,6 @@
 """One cache's copies, node by node, and thousands of them in a few groups. Pure; trouble comes first."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -46,9 +46,16 @@ class Copy:
 
     @property
     def style(self) -> Style:
+        if self.lost:
+            return Style.WARN
         if self.state is NodeState.DOWNLOADED:
             return Style.GOOD
         return Style.PLAIN if rank(self) >= _rank_of(Course.MOVING) else _STYLES[self.state]
+
+    @property
+    def lost(self) -> bool:
+        """Complete, on a node that is not Ready: nobody can use it."""
+        return self.state is NodeState.DOWNLOADED and self.reason == Reason.NODE_NOT_READY
 
 
 _STYLES = {
@@ -115,8 +122,12 @@ def copies(
     cache: CacheFacts,
     nodes: Mapping[str, NodeFacts] | None,
     waiting: Mapping[str, Waiting] | None = None,
+    not_ready: Container[str] = (),
 ) -> list[Copy]:
-    """Trouble first. nodes: None when they may not be read. waiting: why nodes that are not asked to hold it are not."""
+    """Trouble first. nodes: None when they may not be read. waiting: why nodes that are not asked to hold it are not.
+
+    not_ready: nodes that Kubernetes does not consider usable.
+    """
     found = [
         _copy(
             cache,
@@ -124,6 +135,7 @@ def copies(
             name,
             None if nodes is None else nodes.get(name),
             (waiting or {}).get(name),
+            ready=name not in not_ready,
         )
         for name, state in cache.states.items()
     ]
@@ -140,6 +152,12 @@ def not_placed(cache: CacheFacts, nodes: Mapping[str, NodeFacts]) -> list[str]:
     ]
 
 
+def has_lost(cache: CacheFacts) -> bool:
+    """Whether the controller counts fewer copies as available than are complete: their nodes are not Ready."""
+    complete = sum(state is NodeState.DOWNLOADED for state in cache.states.values())
+    return complete > cache.copies.get("available", 0)
+
+
 def bundles(found: Iterable[Copy]) -> list[Bundle]:
     """Trouble first, and of equal trouble the most frequent."""
     by_kind: dict[tuple[NodeState, str], list[Copy]] = {}
@@ -152,7 +170,7 @@ def bundles(found: Iterable[Copy]) -> list[Bundle]:
 def rank(copy: Copy) -> int:
     """0 is the worst."""
     known = row(copy.reason)
-    if copy.state is NodeState.DOWNLOADED:
+    if copy.state is NodeState.DOWNLOADED and not copy.lost:
         return _rank_of(Course.FINE)
     if copy.state is NodeState.DOWNLOAD_ERROR and (known is None or known.course is Course.MOVING):
         return _rank_of(Course.STALLED)
@@ -173,11 +191,13 @@ def _copy(
     name: str,
     node: NodeFacts | None,
     waiting: Waiting | None,
+    *,
+    ready: bool,
 ) -> Copy:
     report = node.reports.get(cache.key) if node else None
     if report is not None and report.storage_key not in (None, cache.view.storage_key):
         report = None
-    reason, message = _why(state, report, waiting)
+    reason, message = _why(state, report, waiting, ready=ready)
     if state is NodeState.UNKNOWN:
         report = None  # an agent that is silent now: what it said last may be long past
     total = report.total if report and report.total is not None else cache.view.size
@@ -197,7 +217,9 @@ def _copy(
     )
 
 
-def _why(state: NodeState, report: Report | None, waiting: Waiting | None) -> tuple[str, str]:
+def _why(
+    state: NodeState, report: Report | None, waiting: Waiting | None, *, ready: bool
+) -> tuple[str, str]:
     said = (report.reason or "", report.message or "") if report else ("", "")
     match state:
         case NodeState.UNKNOWN:
@@ -210,6 +232,8 @@ def _why(state: NodeState, report: Report | None, waiting: Waiting | None) -> tu
             return said[0] or Reason.PENDING.value, said[1]
         case NodeState.DOWNLOADING:
             return said[0] or Reason.DOWNLOADING.value, said[1]
+        case NodeState.DOWNLOADED if not ready:
+            return Reason.NODE_NOT_READY.value, ""
         case NodeState.DOWNLOADED:
             return Reason.PUBLISHED.value, said[1]
         case _:

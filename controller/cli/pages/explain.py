@@ -115,7 +115,7 @@ def _bundle(one: Bundle, now: datetime) -> str:
     many = len(one.copies) != 1
     first = one.first
     match first.state:
-        case NodeState.DOWNLOADED:
+        case NodeState.DOWNLOADED if not first.lost:
             strength = f", verified by {one.verified_by}" if one.verified_by else ""
             return f"{nodes} {'hold' if many else 'holds'} it{strength}."
         case NodeState.DOWNLOADING:

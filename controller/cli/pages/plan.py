@@ -119,11 +119,12 @@ def must_go(cache: CacheView, name: str, fleet: Fleet) -> tuple[tuple[str, int],
     What is being removed anyway counts as there, and caches that wait for space longer get it first.
     """
     here = {g.name: g for g in fleet.groups.values() if belongs(fleet.nodes[name], g)}
-    work, real = fleet.works.get(name), real_sizes(fleet.works.values())
+    work = fleet.works.get(name)
     imagined = replace(
         cache, created=cache.created or NEWEST, finalizers=(cache.finalizer,), deleting=False
     )
     others = [other for other in fleet.caches.values() if other.key != cache.key]
+    real = real_sizes(fleet.works.values(), [*others, imagined])
     wanted = wants([*others, imagined], here, work, real)
     space = room(here.values(), work, wanted)
 

@@ -80,9 +80,14 @@ def works(cluster: Cluster, *only: str) -> dict[str, NodeFacts]:
     }
 
 
+def not_ready(cluster: Cluster) -> frozenset[str]:
+    views = fleet(cluster).nodes.values()
+    return frozenset(view.name for view in views if not view.ready)
+
+
 def shown(cluster: Cluster, key: str, waiting: Mapping[str, Waiting] | None = None) -> Shown:
     found = facts(cluster, key)
-    return Shown(found, copies(found, works(cluster, key), waiting))
+    return Shown(found, copies(found, works(cluster, key), waiting, not_ready(cluster)))
 
 
 def fleet(cluster: Cluster, *in_use: str) -> Fleet:

@@ -23,6 +23,7 @@ from tests.unit.cli.fleet import (
     group,
     loading,
     node,
+    not_ready,
     works,
 )
 from tests.unit.cli.picture import compare
@@ -60,7 +61,8 @@ def scene(cluster: Cluster, key: str, *, rights: bool = True) -> Scene:
     )
     waiting: dict[str, Waiting] = {one.node: one.waiting for one in outlook if one.waiting}
     nodes = works(cluster, key)
-    return Scene(found, copies(found, nodes, waiting), dict(all_.groups), dict(all_.nodes), nodes)
+    told = copies(found, nodes, waiting, not_ready(cluster))
+    return Scene(found, told, dict(all_.groups), dict(all_.nodes), nodes)
 
 
 def test_a_cache_that_failed_on_one_node(cluster: Cluster) -> None:
@@ -69,6 +71,19 @@ def test_a_cache_that_failed_on_one_node(cluster: Cluster) -> None:
 
 def test_a_copy_that_failed(cluster: Cluster) -> None:
     compare("explain_node", of_node(scene(cluster, "llama"), "c", now=LATER))
+
+
+def test_a_complete_copy_on_a_dead_node_is_no_good_news(cluster: Cluster) -> None:
+    cluster.put("node", node("a", ready=False))
+    cluster.settle()
+    assert cluster.status("llama")["nodeStatus"]["a"] == "NodeDownloaded"
+    found = scene(cluster, "llama")
+    text = plain(of_node(found, "a", now=LATER))
+    assert "The state is Downloaded (NodeNotReady): the node is not Ready." in text
+    assert "kubectl describe node a says why" in text
+    text = plain(of_cache(found, now=LATER))
+    assert "On 1 node (a) it is Downloaded (NodeNotReady): the node is not Ready." in text
+    assert "hold" not in text.partition("NodeNotReady")[2].partition("What")[0]
 
 
 def test_a_cache_that_does_not_fit(cluster: Cluster) -> None:

@@ -82,6 +82,43 @@ async def test_status_of_all_and_of_one(env: dict[str, str]) -> None:
     assert [one["name"] for one in found["caches"]] == ["llama", "tiny"]
 
 
+async def test_a_complete_copy_on_a_node_that_is_not_ready_is_shown_so(
+    cluster: Cluster, server: ApiServer, env: dict[str, str]
+) -> None:
+    cluster.put("node", node("a", ready=False))
+    cluster.settle()
+    text = (await run("status", "llama", env=env)).out
+    row = next(row.split() for row in text.splitlines() if row.startswith("a "))
+    assert row[:3] == ["a", "Downloaded", "NodeNotReady"]
+    for arguments in (("status", "llama"), ("status",)):
+        found = json.loads((await run(*arguments, "-o", "json", env=env)).out)
+        cache_ = found["caches"][0] if "caches" in found else found
+        assert {one["node"]: one["reason"] for one in cache_["nodes"]}["a"] == "NodeNotReady"
+    assert (await run("retry", "llama", "a", env=env)).out == (
+        "Nothing failed on a: NodeNotReady.\n"
+    )
+    answer = serving(cluster)
+    server.otherwise = lambda asked: (
+        refusal(403, "Forbidden") if asked.path == "/api/v1/nodes" else answer(asked)
+    )
+    ended = await run("status", "llama", env=env)
+    assert ended.err == "Which nodes are not Ready is not shown: you may not list nodes.\n"
+
+
+async def test_data_of_all_caches_says_why_one_is_not_placed(
+    cluster: Cluster, server: ApiServer, env: dict[str, str]
+) -> None:
+    for name in ("big", "huge"):
+        cluster.put("cache", cache(name, size="2Ti", uri=f"s3://models/{name}"))
+    cluster.settle()
+    found = yaml.safe_load((await run("status", "-o", "yaml", env=env)).out)
+    for one in found["caches"]:
+        reasons = {copy["reason"] for copy in one["nodes"]}
+        assert ("NoSpace" in reasons) == (one["name"] in ("big", "huge"))
+    nodes = [asked for asked in server.asked if asked.path == "/api/v1/nodes"]
+    assert len(nodes) == 1, "the fleet is read once for all of them"
+
+
 async def test_what_does_not_exist_is_told_with_what_is_similar(env: dict[str, str]) -> None:
     ended = await run("status", "lama", env=env)
     assert (ended.code, ended.out) == (3, "")

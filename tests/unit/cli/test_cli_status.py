@@ -5,11 +5,12 @@ import time as clock
 
 import pytest
 
-from controller.cli.pages.copies import copies
+from controller.cli.pages.copies import copies, has_lost
 from controller.cli.pages.status import Shown, detail, in_order, names, overview, summary
 from controller.cli.pages.status_data import as_data
-from controller.cli.pages.text import plain
+from controller.cli.pages.text import Style, plain
 from controller.cli.pages.waiting import brief, page
+from shared.api.cache import NodeState
 from tests.unit.cli.fleet import (
     LATER,
     LLAMA,
@@ -113,6 +114,26 @@ def test_data_has_every_figure_and_leaves_out_what_is_not_known(mixed: Cluster) 
         "bytesDone": 0,
         "bytesTotal": 130 << 30,
     }
+
+
+def test_a_complete_copy_on_a_node_that_is_not_ready_is_trouble(mixed: Cluster) -> None:
+    mixed.put("node", node("a", ready=False))
+    mixed.settle()
+    found = shown(mixed, "llama")
+    assert has_lost(found.cache)
+    copy = next(copy for copy in found.copies if copy.node == "a")
+    assert (copy.state, copy.reason, copy.style) == (
+        NodeState.DOWNLOADED,
+        "NodeNotReady",
+        Style.WARN,
+    )
+    assert found.copies.index(copy) < found.copies.index(
+        next(copy for copy in found.copies if copy.state is NodeState.DOWNLOADING)
+    )
+    assert "Downloaded, NodeNotReady on a: the node is not Ready" in plain(page([found], now=LATER))
+    mixed.put("node", node("a"))
+    mixed.settle()
+    assert not has_lost(shown(mixed, "llama").cache)
 
 
 def test_without_the_right_to_list_nodes_the_states_are_still_there(mixed: Cluster) -> None:
