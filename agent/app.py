@@ -32,7 +32,7 @@ from agent.storage.store import Store
 from agent.transfer.budget import Budget
 from agent.tuning import budget_of, follow_settings, limits_of, policy_of
 from agent.work import Worker
-from shared.api.node import AgentInfo, LocalModelNode, ModelState
+from shared.api.node import AgentInfo, LocalModelNode
 from shared.kube.client import KubeClient
 from shared.kube.heartbeat import Heartbeat
 from shared.kube.informer import Informer
@@ -204,12 +204,12 @@ class Agent:
                     Store.open,
                     settings.root,
                     gid=settings.gid,
-                    expect_layout=self._copies_are_known(),
+                    expect_layout=self._memory.expects_copies(self._node()),
                 )
             except StoreError as error:
                 log.warning("cache folder cannot be used", error=error.message)
                 self._reconciler.closed(self._advice(error))
-                await asyncio.sleep(_OPEN_AGAIN_SECONDS)
+                await asyncio.sleep(min(_OPEN_AGAIN_SECONDS, settings.check_seconds))
         parts = assemble(
             self._store,
             root=settings.root,
@@ -248,13 +248,8 @@ class Agent:
         )
         await self._scrub.run()
 
-    def _copies_are_known(self) -> bool:
-        node = self._node()
-        models = (node.status.models or ()) if node else ()
-        return any(model.state is ModelState.DOWNLOADED for model in models)
-
     def _advice(self, error: StoreError) -> str:
-        if self._copies_are_known():
+        if self._memory.expects_copies(self._node()):
             return (
                 f"{error.message} (if the disk was replaced on purpose: "
                 f"kubectl delete localmodelnode {self._settings.node_name})"

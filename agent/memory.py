@@ -1,6 +1,6 @@
 """What the agent remembers between passes and cannot read from the disk."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -8,9 +8,10 @@ from agent.asking import Judgement
 from agent.errors import FetchError, Stalled
 from agent.planning.desired import Access, Wanted
 from agent.planning.retry import Failure, RetryPolicy, SecretVersions, failed
+from agent.planning.status import expects_copies
 from agent.planning.world import Published
 from agent.space import LacksSpace
-from shared.api.node import LocalModelNodeStatus, ModelState
+from shared.api.node import LocalModelNode, LocalModelNodeStatus, ModelState
 
 SecretsSeen = Mapping[Access, SecretVersions]
 
@@ -46,6 +47,7 @@ class Memory:
         self._clock = clock
         self._jitter = jitter
         self._attempts: dict[str, int] = {}
+        self._holder: str | None = None
         self.failures: dict[str, Failure] = {}
         self.granted: dict[str, frozenset[Access]] = {}
         self.refusals: dict[str, dict[Access, Failure]] = {}
@@ -54,6 +56,20 @@ class Memory:
     def restore(self, attempts: Mapping[str, int]) -> None:
         """Counting goes on where it stood before a restart."""
         self._attempts = dict(attempts)
+
+    def expects_copies(
+        self, node: LocalModelNode | None, published: Collection[str] | None = None
+    ) -> bool:
+        """Whether copies are on the disk: as `published` has it; without that, as it was last known of this node object.
+
+        A disk that is away stays expected until it is back or the object is deleted; the status carries it over a restart.
+        """
+        uid = node.metadata.uid if node else None
+        if published is not None:
+            self._holder = uid if published else None
+        elif node is not None and expects_copies(node.status):
+            self._holder = uid
+        return uid is not None and self._holder == uid
 
     def trust_published(
         self, desired: Mapping[str, Wanted], published: Mapping[str, Published]

@@ -149,11 +149,11 @@ class Reconciler:
         if node is not None:
             self._reporter.restore(node, self._memory)
         problem = self.problem
-        world = self._world(node, entries)
+        world = self._world(node, entries, problem)
         if node is not None and problem is None and self._worker is not None:
             for decision in sync(world, self._limits):
                 self._execute(decision, self._worker, tasks)
-            world = self._world(node, entries)
+            world = self._world(node, entries, problem)
         if node is not None and (self._worker is not None or self._problem is not None):
             self._reporter.report(
                 node,
@@ -165,7 +165,9 @@ class Reconciler:
             )
         return self._pause(world, problem)
 
-    def _world(self, node: LocalModelNode | None, entries: Sequence[Entry]) -> World:
+    def _world(
+        self, node: LocalModelNode | None, entries: Sequence[Entry], problem: str | None
+    ) -> World:
         desired = None if node is None else group(entries)
         disk = self._worker.shelf.disk() if self._worker else Disk()
         memory = self._memory
@@ -188,6 +190,9 @@ class Reconciler:
             granted=dict(memory.granted),
             refusals={key: dict(each) for key, each in memory.refusals.items()},
             settled=dict(memory.settled),
+            copies_expected=memory.expects_copies(
+                node, disk.published if problem is None else None
+            ),
         )
 
     def _execute(self, decision: Decision, worker: Worker, tasks: asyncio.TaskGroup) -> None:

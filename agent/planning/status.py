@@ -59,6 +59,7 @@ def build_status(scene: Scene) -> LocalModelNodeStatus:
         reports.setdefault(key, _evicting(key, storage_key, scene))
     models = tuple(reports[key] for key in sorted(reports))
     problem = scene.storage_problem
+    trouble = Reason.COPIES_UNREACHABLE if scene.world.copies_expected else Reason.STORAGE_NOT_READY
     return LocalModelNodeStatus(
         observed_generation=scene.generation,
         model_status={report.key: report.state for report in models},
@@ -69,11 +70,22 @@ def build_status(scene: Scene) -> LocalModelNodeStatus:
             scene.conditions,
             type=STORAGE_READY,
             status="True" if problem is None else "False",
-            reason=Reason.STORAGE_READY if problem is None else Reason.STORAGE_NOT_READY,
+            reason=Reason.STORAGE_READY if problem is None else trouble,
             message=problem or "the cache folder can be used",
             now=scene.world.now.replace(microsecond=0),
             generation=scene.generation,
         ),
+    )
+
+
+def expects_copies(status: LocalModelNodeStatus) -> bool:
+    """Whether the status says that copies are on the disk, or were when the disk could last be read."""
+    return any(
+        model.state is ModelState.DOWNLOADED or model.reason == Reason.REPAIRING
+        for model in status.models or ()
+    ) or any(
+        condition.type == STORAGE_READY and condition.reason == Reason.COPIES_UNREACHABLE
+        for condition in status.conditions or ()
     )
 
 

@@ -71,6 +71,7 @@ class World:
 
     granted: accesses whose right to the bytes the source has confirmed; refusals: those it has not.
     settled: the revision of the work list that a published tree answers, also where the source cannot pin.
+    copies_expected: copies are on the disk, or were when it could last be read.
     """
 
     now: datetime
@@ -81,3 +82,4 @@ class World:
     granted: Mapping[str, frozenset[Access]] = field(default_factory=dict)
     refusals: Mapping[str, Mapping[Access, Failure]] = field(default_factory=dict)
     settled: Mapping[str, str] = field(default_factory=dict)
+    copies_expected: bool = False

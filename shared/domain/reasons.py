@@ -67,6 +67,7 @@ class Reason(StrEnum):
     PATH_MISMATCH = "PathMismatch"
     STORAGE_READY = "StorageReady"
     STORAGE_NOT_READY = "StorageNotReady"
+    COPIES_UNREACHABLE = "CopiesUnreachable"
     CRDS_OUTDATED = "CRDsOutdated"
     CREDENTIALS_NAMESPACE_MISMATCH = "CredentialsNamespaceMismatch"
     CONFIG_INVALID = "ConfigInvalid"

@@ -209,6 +209,14 @@ INSTALLATION: Final = Chapter(
             "The message names the defect. Check the mount and its owner on the node (uid and gid 1000 by default).",
         ),
         Row(
+            Reason.COPIES_UNREACHABLE,
+            Course.RETRIED,
+            "the node's cache folder cannot be used, and copies were published in it",
+            "As StorageNotReady, on a node whose disk had copies: most often the disk is not mounted.",
+            "The agent looks again by itself, over restarts too, and makes no new cache in an empty folder: it would fill the disk below the mount.",
+            "Mount the disk. If it was replaced on purpose: `kubectl delete localmodelnode NODE`.",
+        ),
+        Row(
             Reason.CRDS_OUTDATED,
             Course.WAITING,
             "the installed CRDs lack fields that the programs write",

@@ -226,6 +226,61 @@ def test_a_restart_shows_what_is_there_at_once_and_fetches_nothing(
     assert len(web.requests()) == requests
 
 
+def test_a_disk_that_is_not_mounted_is_waited_for_over_restarts_and_never_filled_beneath(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    agent, work = start_agent("copies-unmounted")
+    uri = f"{web.url}/small.bin"
+    work.set(model("llama", uri))
+    work.wait_downloaded("llama")
+    disk = agent.root.with_name("disk")
+    agent.root.rename(disk)
+    agent.root.mkdir()
+    work.wait(unreachable, "the loss of the disk")
+    requests = len(web.requests())
+    for end in (agent.stop, agent.kill):
+        end()
+        agent.start()
+        wait_until(
+            lambda: "copies are known" in agent.get("/readyz")[1], seconds=30, what="refusal"
+        )
+        # It looks once a second.
+        time.sleep(4)
+        assert list(agent.root.iterdir()) == []
+        assert unreachable(work.status())
+    assert len(web.requests()) == requests
+    agent.root.rmdir()
+    disk.rename(agent.root)
+    work.wait_downloaded("llama")
+    assert len(web.requests()) == requests
+
+
+def test_a_disk_that_was_replaced_is_filled_once_somebody_deletes_the_node_object(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    agent, work = start_agent("copies-replaced")
+    entry = model("llama", f"{web.url}/small.bin")
+    work.set(entry)
+    work.wait_downloaded("llama")
+    agent.stop()
+    agent.root.rename(agent.root.with_name("old-disk"))
+    agent.root.mkdir()
+    agent.start()
+    status = work.wait(unreachable, "the loss of the disk")
+    assert "kubectl delete localmodelnode copies-replaced" in status["conditions"][0]["message"]
+    work.delete()
+    work.set(entry)
+    work.wait_downloaded("llama")
+    assert files_below(agent.models / storage_key(entry["sourceModelUri"])) == {"small.bin": SMALL}
+
+
+def unreachable(status: dict[str, Any]) -> bool:
+    """The disk is away, and no copy is said to be there."""
+    reasons = [condition["reason"] for condition in status.get("conditions") or []]
+    states = {model["state"] for model in status.get("models") or []}
+    return reasons == ["CopiesUnreachable"] and states == {"ModelDownloadPending"}
+
+
 @pytest.mark.parametrize(
     ("name", "entry", "reason"),
     [

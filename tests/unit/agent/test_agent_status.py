@@ -4,7 +4,7 @@ import pytest
 
 from agent.planning.desired import Access, read_work_list
 from agent.planning.difference import Change, change
-from agent.planning.status import CopyView, Scene, build_status, still_evicting
+from agent.planning.status import CopyView, Scene, build_status, expects_copies, still_evicting
 from agent.planning.world import Disk, Limits, Running, Work, World
 from shared.api.node import AgentInfo, LocalModelInfo, ModelReport, ModelState, NodeStorage
 from shared.domain.reasons import Reason
@@ -131,6 +131,21 @@ def test_an_unusable_disk_is_a_condition_and_leaves_copies_pending() -> None:
     )
     assert condition.message == "/mnt/models is mounted read-only"
     assert status.model_status == {"llama": ModelState.DOWNLOAD_PENDING}
+
+
+def test_copies_on_a_disk_that_is_away_stay_expected_by_what_the_status_says_of_it() -> None:
+    there = build_status(scene(line(), seen=world(line(), disk=disk(published()))))
+    assert expects_copies(there)
+    away = build_status(
+        scene(line(), seen=world(line(), copies_expected=True), storage_problem="not mounted")
+    )
+    (condition,) = away.conditions or ()
+    assert condition.reason == Reason.COPIES_UNREACHABLE
+    assert away.model_status == {"llama": ModelState.DOWNLOAD_PENDING}
+    assert expects_copies(away)
+    never = build_status(scene(line(), storage_problem="not writable"))
+    assert not expects_copies(never)
+    assert not expects_copies(build_status(scene(line())))
 
 
 def test_a_condition_keeps_its_time_until_it_turns() -> None:
