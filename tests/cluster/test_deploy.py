@@ -234,3 +234,85 @@ def test_nothing_but_the_health_port_is_open_to_the_network(installed: Objects, 
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
     (container,) = template["spec"]["containers"]
     assert [port["name"] for port in container["ports"]] == ["http"]
+
+
+def test_the_controller_reaches_the_ports_that_api_servers_listen_on(installed: Objects) -> None:
+    (policy,) = [
+        item["spec"] for item in of_kind(installed, "NetworkPolicy") if "egress" in item["spec"]
+    ]
+    (rule,) = policy["egress"]
+    ports = {(port["port"], port["protocol"]) for port in rule["ports"]}
+    api = {(port, "TCP") for port in (443, 6443, 8443, 16443)}
+    assert ports == {*api, (53, "UDP"), (53, "TCP")}
+
+
+def test_accelerators_taints_keep_no_agent_away(installed: Objects) -> None:
+    _, template = workload(installed, "DaemonSet")
+    tolerated = {item["key"] for item in template["spec"]["tolerations"]}
+    assert tolerated == {
+        "nvidia.com/gpu",
+        "amd.com/gpu",
+        "google.com/tpu",
+        "aws.amazon.com/neuron",
+        "habana.ai/gaudi",
+        "gpu.intel.com/i915",
+    }
+
+
+def test_one_controller_may_go_at_a_time_and_another_waits(installed: Objects) -> None:
+    (deployment,) = of_kind(installed, "Deployment")
+    assert deployment["spec"]["replicas"] == 2
+    (budget,) = of_kind(installed, "PodDisruptionBudget")
+    assert budget["metadata"]["namespace"] == deployment["metadata"]["namespace"]
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+
+
+def test_agents_are_replaced_a_few_at_a_time(installed: Objects) -> None:
+    (agents,) = of_kind(installed, "DaemonSet")
+    assert agents["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": "10%"}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
+def test_programs_are_asked_how_they_are_and_have_time_to_end(
+    installed: Objects, kind: str
+) -> None:
+    _, template = workload(installed, kind)
+    spec = template["spec"]
+    (container,) = spec["containers"]
+    probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("readiness", "liveness")}
+    assert probes == {
+        "readiness": {"path": "/readyz", "port": "http"},
+        "liveness": {"path": "/healthz", "port": "http"},
+    }
+    assert spec["terminationGracePeriodSeconds"] == 30
+    # A cache may be late, its node must work: no class of the system's.
+    assert "priorityClassName" not in spec
+    assert container["resources"].keys() == {"requests", "limits"}
+
+
+def test_with_selinux_the_component_lets_the_agent_write(
+    control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    (tmp_path / "deploy").symlink_to(REPOSITORY / "deploy")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "kustomization.yaml").write_text(
+        "resources: [../deploy/overlays/default]\ncomponents: [../deploy/selinux]\n"
+    )
+    objects = built(control_plane, str(mine))
+    _, template = workload(objects, "DaemonSet")
+    security = template["spec"]["securityContext"]
+    assert security["seLinuxOptions"] == {"type": "spc_t"}
+    assert security["runAsUser"] == 1000
+    control_plane.kubectl(
+        *SERVER_SIDE, "--dry-run=server", "--force-conflicts", "-f", "-",
+        input=yaml.safe_dump_all(objects),
+    )  # fmt: skip
+
+
+def test_it_applies_as_people_type_it(control_plane: ControlPlane) -> None:
+    """Without --server-side the whole object goes into an annotation, which may hold 256 KiB."""
+    control_plane.kubectl("apply", "--dry-run=server", "-k", "deploy")
+    for item in built(control_plane, "deploy"):
+        assert len(json.dumps(item)) < 256 * 1024, item["metadata"]["name"]

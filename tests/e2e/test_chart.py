@@ -13,6 +13,9 @@ from tests.support import binaries
 from tests.support.cluster import REPOSITORY
 
 Objects = dict[tuple[str, str, str], dict[str, Any]]
+CHECKSUM = "checksum/config"
+AGENT = ("DaemonSet", "localmodel-agents", "localmodel-agent")
+CONTROLLER = ("Deployment", "localmodel-system", "localmodel-controller")
 _SECONDS = 60
 
 
@@ -40,8 +43,16 @@ def by_name(text: str) -> Objects:
     }
 
 
+def alike(objects: Objects) -> Objects:
+    """Without what the chart alone has: a checksum of the settings, so that other ones make other pods."""
+    for item in objects.values():
+        if item["kind"] in ("DaemonSet", "Deployment"):
+            assert item["spec"]["template"]["metadata"].pop("annotations").keys() == {CHECKSUM}
+    return objects
+
+
 def test_it_makes_the_same_objects_as_the_default_overlay(site: Site) -> None:
-    overlay, chart = by_name(site.kubectl("kustomize", OVERLAY)), rendered()
+    overlay, chart = by_name(site.kubectl("kustomize", OVERLAY)), alike(rendered())
     assert chart.keys() == overlay.keys()
     for name, wanted in overlay.items():
         assert chart[name] == wanted, name
@@ -51,7 +62,7 @@ def test_with_monitoring_it_makes_the_same_objects_as_the_overlay_with_the_compo
     folder: Path,
 ) -> None:
     overlay = built(folder, "default", monitored=True)
-    chart = rendered("--set=monitoring.enabled=true")
+    chart = alike(rendered("--set=monitoring.enabled=true"))
     assert chart.keys() == overlay.keys()
     for name, wanted in overlay.items():
         assert chart[name] == wanted, name
@@ -104,7 +115,65 @@ def test_admins_values_reach_the_programs() -> None:
     assert ("PodMonitor", agents, "localmodel-agent") in objects
 
 
-@pytest.mark.parametrize("options", [(), ("--set=agent.hostPath=/data,controller.replicas=1",)])
+def pod_of(objects: Objects, workload: tuple[str, str, str]) -> dict[str, Any]:
+    spec: dict[str, Any] = objects[workload]["spec"]["template"]["spec"]
+    return spec
+
+
+def test_what_pods_ask_of_a_cluster_are_values() -> None:
+    objects = rendered(
+        "--set=imagePullSecrets[0].name=registry",
+        "--set=controller.image=registry.example/controller:1",
+        "--set=controller.resources.limits.memory=1Gi",
+        "--set=agent.resources.requests.cpu=2",
+        "--set=controller.tolerations[0].key=infra,controller.tolerations[0].operator=Exists",
+        "--set=agent.tolerations[0].operator=Exists",
+    )
+    agent, controller = pod_of(objects, AGENT), pod_of(objects, CONTROLLER)
+    assert agent["imagePullSecrets"] == controller["imagePullSecrets"] == [{"name": "registry"}]
+    assert agent["tolerations"] == [{"operator": "Exists"}]
+    assert controller["tolerations"] == [{"key": "infra", "operator": "Exists"}]
+    (container,) = controller["containers"]
+    assert container["image"] == "registry.example/controller:1"
+    assert container["resources"]["limits"] == {"memory": "1Gi"}
+    assert agent["containers"][0]["resources"]["requests"] == {"cpu": 2, "memory": "192Mi"}
+
+
+def test_the_agent_is_a_member_of_the_group_that_files_get() -> None:
+    objects = rendered("--set=agent.gid=2000")
+    assert pod_of(objects, AGENT)["securityContext"]["supplementalGroups"] == [2000]
+    text = objects["ConfigMap", "localmodel-agents", "localmodel-agent"]["data"]["agent.yaml"]
+    assert yaml.safe_load(text) == {"gid": 2000}
+
+
+def test_settings_make_new_pods_of_the_program_that_has_them() -> None:
+    def checksums(*options: str) -> tuple[str, str]:
+        templates = (rendered(*options)[name]["spec"]["template"] for name in (AGENT, CONTROLLER))
+        first, second = (template["metadata"]["annotations"][CHECKSUM] for template in templates)
+        return first, second
+
+    agent, controller = checksums()
+    assert checksums("--set=agent.resources.requests.cpu=2") == (agent, controller)
+    changed, same = checksums("--set=agent.maxBytesPerSecond=1000000")
+    assert (changed != agent, same) == (True, controller)
+    same, changed = checksums("--set=controller.settings.workers=8")
+    assert (same, changed != controller) == (agent, True)
+
+
+def test_a_namespace_of_credentials_that_is_there_is_not_made() -> None:
+    made = rendered().keys() - rendered("--set=createCredentialsNamespace=false").keys()
+    assert made == {("Namespace", "", "kserve-localmodel-jobs")}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        (
+            "--set=agent.hostPath=/data,controller.replicas=1,agent.gid=7,imagePullSecrets[0].name=a",
+        ),
+    ],
+)
 def test_the_api_server_takes_all_of_it(site: Site, options: tuple[str, ...]) -> None:
     text = yaml.safe_dump_all(rendered(*options).values())
     dry = ("--server-side", "--validate=strict", "--force-conflicts", "--dry-run=server")
