@@ -38,13 +38,15 @@ from shared.domain.serving import (
 from shared.domain.views import CacheView, GroupView
 
 Finding = tuple[Reason, str]
+Step = tuple[str, tuple[VolumeAction, ...]]
+"""A namespace, and what one pair there needs, in this order; steps have nothing to do with each other."""
 
 
 @dataclass(frozen=True, slots=True)
 class VolumePlan:
     """`pairs`: all whose names concern the cache. `findings`: what keeps services from it, worst first."""
 
-    actions: tuple[VolumeAction, ...] = ()
+    steps: tuple[Step, ...] = ()
     pairs: frozenset[Pair] = frozenset()
     findings: tuple[Finding, ...] = ()
 
@@ -63,13 +65,14 @@ def plan_volumes(world: World, key: str) -> VolumePlan:
     """Also for a cache that is gone: then its volumes, which nobody owns, go too."""
     cache = world.caches.get(key)
     if cache is None:
-        return VolumePlan(tuple(abandoned_volumes(world, key)))
+        gone = abandoned_volumes(world, key)
+        return VolumePlan(tuple((key.partition("/")[0], (action,)) for action in gone))
     if cache.deleting or not cache.guarded or not world.serving.managed:
         return VolumePlan()
     used = set(pairs_in_use(world, cache))
     pairs = used | set(_existing(world, cache))
     findings = list(_misfits(world, cache))
-    actions: list[VolumeAction] = []
+    steps: list[Step] = []
     for one in sorted(pairs):
         group = world.groups.get(one.group)
         reason = why_not_servable(cache, one.group, one.namespace)
@@ -81,10 +84,11 @@ def plan_volumes(world: World, key: str) -> VolumePlan:
                 findings.append(doubt)
                 continue
         acts, found = _plan_pair(world, cache, group, one, used=one in used)
-        actions += acts
+        if acts:
+            steps.append((one.namespace, tuple(acts)))
         findings += found
     findings.sort(key=lambda finding: _SEVERITY.index(finding[0]))
-    return VolumePlan(tuple(actions), frozenset(pairs), tuple(findings))
+    return VolumePlan(tuple(steps), frozenset(pairs), tuple(findings))
 
 
 def abandoned_volumes(world: World, key: str) -> Iterator[DeleteVolume]:
@@ -231,7 +235,7 @@ def servable(world: World, cache: CacheView) -> tuple[bool, Reason, str] | None:
     """What the Servable condition says; None where nobody asks and nothing would keep services away."""
     plan = plan_volumes(world, cache.key)
     refused = world.serving.refused.get(cache.key)
-    if refused is not None and plan.actions:
+    if refused is not None and plan.steps:
         return False, Reason.INVALID_SPEC, refused
     if plan.findings:
         reason = plan.findings[0][0]

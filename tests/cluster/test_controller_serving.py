@@ -235,6 +235,31 @@ def test_volumes_of_others_are_never_taken_over(scene: Scene) -> None:
     scene.wait(lambda: bound(scene), "ours takes its place")
 
 
+def test_a_namespace_that_takes_no_claim_is_named_and_keeps_no_other_waiting(scene: Scene) -> None:
+    scene.add_namespace("full")  # sorted before `team`
+    full = scene.name("full")
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": scene.name("none"), "namespace": full},
+        "spec": {"hard": {"persistentvolumeclaims": "0"}},
+    }
+    scene.apply(quota)
+    scene.add_cache()
+    scene.add_service("s", namespace="full")
+    scene.add_service("t")
+    scene.wait(lambda: bound(scene), "the other's claim bound")
+    assert not claim(scene, f"m-{scene.name('gpu')}", "full")
+    scene.wait(
+        lambda: f"namespace {full}: " in scene.condition(type="Servable").get("message", ""), "told"
+    )
+    assert scene.condition(type="Servable")["status"] == "False"
+    assert "team" not in scene.condition(type="Servable")["message"]
+    scene.control_plane.kubectl("delete", "resourcequota", scene.name("none"), "-n", full)
+    scene.wait(lambda: bound(scene, namespace="full"), "claim bound when it may", seconds=60)
+    scene.wait(lambda: scene.condition(type="Servable")["status"] == "True", "servable again")
+
+
 def test_a_cache_in_use_cannot_be_deleted_and_an_annotation_is_the_way_out(scene: Scene) -> None:
     scene.add_cache()
     for index in range(7):

@@ -168,7 +168,7 @@ class Edits(RuleBasedStateMachine):
         for found in world.groups.values():
             assert plan_group(world, found, now=NOW) is None, found.name
         for key in world.caches.keys() | world.serving.volumes_of.keys():
-            assert not plan_volumes(world, key).actions, key
+            assert not plan_volumes(world, key).steps, key
 
     @invariant()
     def nothing_is_left_over(self) -> None:

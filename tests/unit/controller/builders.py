@@ -187,7 +187,7 @@ class Cluster:
             for key in sorted(dirty.volumes):
                 plan = plan_volumes(self.world, key)
                 self.world.serving.await_pairs(key, plan.pairs)
-                for action in plan.actions:
+                for action in (action for _, actions in plan.steps for action in actions):
                     self._execute(action)
             for key in sorted(dirty.caches | dirty.progress):
                 view = self.world.caches.get(key)
