@@ -80,7 +80,9 @@ class AgentSettings(Settings):
         default=None, description="Hugging Face Hub to use instead of huggingface.co."
     )
     gid: int | None = Field(
-        default=None, ge=0, description="Group of the published files; None = the agent's own."
+        default=None,
+        ge=0,
+        description="Group of the published files, of which the pod is a member (supplementalGroups); None = the agent's own.",
     )
     retry_seconds: float = Field(
         default=5, gt=0, description="First wait after a failure that may pass; doubles each time."

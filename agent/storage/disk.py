@@ -5,9 +5,14 @@ All names are relative to an open folder; no link is followed in the last compon
 
 import contextlib
 import ctypes
+import functools
 import os
 import secrets
 from collections.abc import Iterator
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 _RENAME_EXCHANGE = 2
 
@@ -129,8 +134,20 @@ def ensure_folder(disk: Disk, at: int, name: str, gid: int | None) -> int:
 
 
 def own_folder(disk: Disk, fd: int, gid: int | None) -> None:
-    """Group first: changing it clears the setgid bit. A group that we may not give is no error."""
+    """Group first: changing it clears the setgid bit."""
     if gid is not None and os.fstat(fd).st_gid != gid:
-        with contextlib.suppress(PermissionError):
-            disk.chgrp(fd, gid)
+        give_group(disk, fd, gid)
     disk.chmod(fd, FOLDER_MODE)
+
+
+def give_group(disk: Disk, fd: int, gid: int) -> None:
+    """A group that we may not give is no error, and is logged once."""
+    try:
+        disk.chgrp(fd, gid)
+    except PermissionError:
+        _warn_of_group(gid)
+
+
+@functools.cache
+def _warn_of_group(gid: int) -> None:
+    log.warning("files keep their group: the pod is no member of the one in gid", gid=gid)

@@ -28,7 +28,7 @@ from dataclasses import replace
 from agent.errors import Retryable
 from agent.manifest import safe_path
 from agent.storage import manifests, trash
-from agent.storage.disk import FOLDER_MODE, Disk, open_folder, own_folder
+from agent.storage.disk import FOLDER_MODE, Disk, give_group, open_folder, own_folder
 from agent.storage.footprint import Footprint, measure
 from agent.storage.layout import Layout
 from agent.storage.manifests import ManifestInvalid, Record
@@ -212,8 +212,7 @@ def _finish_file(layout: Layout, disk: Disk, root: int, file: TreeFile) -> os.st
             )
         if found.st_nlink == 1:
             if layout.gid is not None and found.st_gid != layout.gid:
-                with contextlib.suppress(PermissionError):
-                    disk.chgrp(fd, layout.gid)
+                give_group(disk, fd, layout.gid)
             mode = 0o755 if found.st_mode & 0o111 else 0o644
             if stat.S_IMODE(found.st_mode) != mode:
                 disk.chmod(fd, mode)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.storage import manifests
 from agent.storage.errors import LayoutUnknown, StoreLocked, StoreUnavailable
@@ -15,7 +16,7 @@ from agent.storage.footprint import Footprint
 from agent.storage.manifests import Record
 from agent.storage.store import Store
 from shared.domain.storage_key import storage_key
-from tests.support.disks import failing_disk
+from tests.support.disks import SteppingDisk, failing_disk
 from tests.support.trees import KEY, model, publish, read_files, tree_of
 
 
@@ -38,6 +39,22 @@ def test_a_new_root_gets_its_layout_with_setgid_folders(tmp_path: Path) -> None:
         found = (private / folder).stat()
         assert stat.S_IMODE(found.st_mode) == 0o2775
         assert found.st_gid == os.getgid()
+
+
+def test_a_group_that_may_not_be_given_is_said_once(tmp_path: Path) -> None:
+    def refuse(step: str, *_: object) -> None:
+        if step == "chgrp":
+            raise PermissionError
+
+    gid = 61234
+    with capture_logs() as lines:
+        store = Store.open(tmp_path, gid=gid, disk=SteppingDisk(refuse))
+        publish(store, {"a": b"1"})
+        store.close()
+    assert [(line["log_level"], line["gid"]) for line in lines if "gid" in line] == [
+        ("warning", gid)
+    ]
+    assert model(tmp_path) == {"a": b"1"}
 
 
 def test_an_existing_models_folder_is_kept_as_it_is(tmp_path: Path) -> None:
