@@ -55,7 +55,7 @@ def cache_changed(world: World, key: str, new: CacheView | None) -> Dirty:
         dirty.settling.update(world.expected(view))
     if new is None or new.deleting or (old is not None and old.groups != new.groups):
         # Lines that outlive their group, or wait for their grace to end, are on nodes that no group names.
-        dirty.settling.update(holders(world, key))
+        dirty.settling.update(world.holdings.listing(key))
     return dirty
 
 
@@ -126,7 +126,7 @@ def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
         dirty.caches.add(key)
         if max(measured, cache.size) != max(size, cache.size):
             dirty.settling.update(world.expected(cache))
-            dirty.settling.update(holders(world, key))
+            dirty.settling.update(world.holdings.listing(key))
     if _bears_on_placement(was) != _bears_on_placement(now):
         dirty.nodes.add(name)
     if (was.storage, was.host_path) != (now.storage, now.host_path):
@@ -173,13 +173,6 @@ def strays_due(world: World, names: set[str]) -> Dirty:
     due = names - world.unasked
     world.unasked |= due
     return Dirty(nodes=due)
-
-
-def holders(world: World, key: str) -> Iterable[str]:
-    """Nodes whose work list has a line for the key."""
-    return (
-        name for name, work in world.works.items() if any(line.key == key for line in work.entries)
-    )
 
 
 def _gone_astray(world: World, cache: CacheView) -> Iterable[str]:

@@ -6,6 +6,7 @@ Read-only for planners and valid within one synchronous pass; only `controller.r
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from controller.holdings import Holdings
 from controller.serving import Serving
 from shared.domain.parse import entry
 from shared.domain.placement import Placement, belongs
@@ -37,6 +38,7 @@ class World:
     """Keys of the caches that name a group, whether it exists or not."""
     sharing: dict[str, set[str]] = field(default_factory=dict)
     """Keys of the caches with one storage key."""
+    holdings: Holdings = field(default_factory=Holdings)
     sizes: dict[str, int] = field(default_factory=dict)
     """Largest size in bytes that any agent found for each cache."""
     serving: Serving = field(default_factory=Serving)
@@ -55,10 +57,13 @@ class World:
                 _discard(self.naming, group, key)
             _discard(self.sharing, old.storage_key, key)
         if new is None:
+            self.sizes.pop(key, None)
             for line in [line for line in self._lines if line[0] == key]:
                 del self._lines[line]
             return
         self.caches[key] = new
+        if old is None or old.storage_key != new.storage_key:
+            self._measure(new)
         for group in new.groups:
             self.naming.setdefault(group, set()).add(key)
         self.sharing.setdefault(new.storage_key, set()).add(key)
@@ -107,7 +112,9 @@ class World:
             self.unasked.discard(name)
             self._asked.add(name)
         self._track_answers(name, old, new)
-        self._track_sizes(old, new)
+        for key in self.holdings.move(name, old, new):
+            if key in self.caches:
+                self._measure(self.caches[key])
 
     def to_ask(self, living: Iterable[str]) -> set[str]:
         """Of the nodes whose agents live, those that have no work list, and had none since they joined the cluster."""
@@ -119,6 +126,11 @@ class World:
             and name not in self.works
             and name not in self._asked
         }
+
+    def concerned(self, key: str) -> set[str]:
+        """Nodes that have the cache on their list, report on it, or have yet to answer for it."""
+        found = {*self.holdings.listing(key), *self.holdings.reporting(key)}
+        return found | {name for name in self._unanswered if not self.answered(name, key)}
 
     def answered(self, node: str, key: str) -> bool:
         """Whether the node's agent has seen the latest change of this copy's line."""
@@ -184,28 +196,12 @@ class World:
         else:
             self._unanswered.pop(name, None)
 
-    def _track_sizes(self, old: WorkView | None, new: WorkView | None) -> None:
-        for key, report in new.reports.items() if new else ():
-            if report.bytes_total is not None and report.bytes_total > self.sizes.get(key, -1):
-                self.sizes[key] = report.bytes_total
-        for key, report in old.reports.items() if old else ():
-            if report.bytes_total is None or report.bytes_total != self.sizes.get(key):
-                continue
-            now = new.reports.get(key) if new else None
-            if now is None or now.bytes_total != report.bytes_total:
-                self._measure(key)
-
-    def _measure(self, key: str) -> None:
-        """The largest report went away: look at all that are left."""
-        sizes = [
-            report.bytes_total
-            for work in self.works.values()
-            if (report := work.reports.get(key)) is not None and report.bytes_total is not None
-        ]
-        if sizes:
-            self.sizes[key] = max(sizes)
+    def _measure(self, cache: CacheView) -> None:
+        size = self.holdings.largest(cache.key, cache.storage_key)
+        if size is None:
+            self.sizes.pop(cache.key, None)
         else:
-            self.sizes.pop(key, None)
+            self.sizes[cache.key] = size
 
 
 def _changed_copies(old: WorkView, new: WorkView) -> set[str]:

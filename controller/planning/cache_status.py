@@ -13,7 +13,7 @@ from controller.world import World
 from shared.api.cache import CacheProgress, CacheStatus, Copies, NamespacedName, NodeState
 from shared.api.meta import Condition
 from shared.domain.conditions import set_condition
-from shared.domain.quantity import human_bytes
+from shared.domain.quantity import MAX, human_bytes
 from shared.domain.reasons import Reason
 from shared.domain.views import CacheView
 
@@ -154,7 +154,9 @@ def _status(
         copies=_count(copies),
         node_status={copy.node: copy.verdict.state for copy in copies},
         progress=CacheProgress(
-            bytes_done=done, bytes_total=total, percent=done * 100 // total if total else 0
+            bytes_done=min(done, MAX),
+            bytes_total=min(total, MAX),
+            percent=done * 100 // total if total else 0,
         )
         if copies
         else None,

@@ -18,11 +18,12 @@ def plan_deletion(world: World, cache: CacheView) -> Deletion:
     """Nodes that left the cluster have no say; an abandoned node removes the copy when it returns, as its work list no longer has it."""
     waiting: list[str] = []
     abandoned: list[str] = []
-    for name, work in sorted(world.works.items()):
-        node = world.nodes.get(name)
+    listing = world.holdings.listing(cache.key)
+    for name in sorted(world.concerned(cache.key)):
+        node, work = world.nodes.get(name), world.works[name]
         if node is None or work.owner not in (None, node.uid):
             continue
-        if any(line.key == cache.key for line in work.entries):
+        if name in listing:
             waiting.append(name)
         elif _owes_confirmation(world, cache, work):
             (abandoned if name in world.abandoned else waiting).append(name)
@@ -30,7 +31,10 @@ def plan_deletion(world: World, cache: CacheView) -> Deletion:
 
 
 def _owes_confirmation(world: World, cache: CacheView, work: WorkView) -> bool:
-    if any(line.storage_key == cache.storage_key for line in work.entries):
+    siblings = world.sharing.get(cache.storage_key, set()) - {cache.key}
+    if any(work.name in world.holdings.listing(key) for key in siblings) and any(
+        line.storage_key == cache.storage_key for line in work.entries
+    ):
         return False  # another cache keeps the very same folder
     if cache.key in work.reports:
         return True

@@ -41,6 +41,7 @@ _SPEC_FIELDS = tuple(
     for name in _ENTRY_FIELDS
     if name not in {"modelName", "namespace", "nodeGroup", "revision", "retry"}
 )
+_MOST_BYTES = 2**53  # 8 PiB: no node has so much, and one agent's nonsense would count on all nodes
 _STATES: Mapping[Any, ModelState] = {state.value: state for state in ModelState}
 _entries: WeakValueDictionary[bytes, Entry] = WeakValueDictionary()
 
@@ -191,9 +192,9 @@ def _reports(status: Mapping[str, Any]) -> Mapping[str, ReportView]:
                 reason=_text(raw.get("reason")),
                 message=raw.get("message"),
                 revision=_text(raw.get("revision")),
-                bytes_total=_int(raw.get("bytesTotal")),
-                bytes_done=_int(raw.get("bytesDone")),
-                rate=_int(raw.get("bytesPerSecond")),
+                bytes_total=_bytes(raw.get("bytesTotal")),
+                bytes_done=_bytes(raw.get("bytesDone")),
+                rate=_bytes(raw.get("bytesPerSecond")),
                 retry_at=_text(raw.get("nextRetryTime")),
                 completed=_text(raw.get("completionTime")),
             )
@@ -230,6 +231,10 @@ def _text(value: object) -> str | None:
 
 def _int(value: object) -> int | None:
     return value if isinstance(value, int) else None
+
+
+def _bytes(value: object) -> int | None:
+    return value if isinstance(value, int) and 0 <= value <= _MOST_BYTES else None
 
 
 def _size(value: object) -> tuple[int, str | None]:

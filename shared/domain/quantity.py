@@ -20,8 +20,8 @@ _DECIMAL: Final = {
     "P": 15,
     "E": 18,
 }
-# Kubernetes caps quantities at 2^63 - 1.
-_MAX: Final = 2**63 - 1
+# Kubernetes caps quantities, and all its numbers, at 2^63 - 1.
+MAX: Final = 2**63 - 1
 # The CRDs allow no longer text; it also keeps the arithmetic small.
 MAX_LENGTH: Final = 64
 # Beyond it any number of at most 64 digits is either capped or rounds up to one byte.
@@ -47,7 +47,7 @@ def parse_quantity(value: int | str) -> int:
     shift = exponent - len(fraction)
     # -(-a // b) rounds up.
     count: int = digits * 10**shift if shift >= 0 else -(-digits // 10**-shift)
-    return min(count, _MAX)
+    return min(count, MAX)
 
 
 def format_quantity(count: int) -> str:

@@ -11,6 +11,7 @@ from controller.planning.cache import plan_cache
 from controller.planning.group import plan_group
 from controller.planning.volumes import pairs_in_use, plan_volumes
 from controller.planning.work_list import plan_node
+from shared.domain.forecast import real_sizes
 from shared.domain.serving import cache_of
 from tests.unit.controller.binder import bind, service
 from tests.unit.controller.builders import NOW, Cluster, cache, group, node, report
@@ -184,6 +185,22 @@ class Edits(RuleBasedStateMachine):
             expected = world.expected(view)
             if not view.deleting:
                 assert self.cluster.status(key)["nodeStatus"].keys() == expected.keys()
+
+    @invariant()
+    def what_is_kept_up_by_cache_is_what_a_look_at_all_nodes_finds(self) -> None:
+        """Also between an edit and what is done about it."""
+        world = self.cluster.world
+        lines: dict[str, set[str]] = {}
+        reports: dict[str, set[str]] = {}
+        for name, work in world.works.items():
+            for line in work.entries:
+                lines.setdefault(line.key, set()).add(name)
+            for key in work.reports:
+                reports.setdefault(key, set()).add(name)
+        for key in {*lines, *reports, *world.caches}:
+            assert world.holdings.listing(key) == lines.get(key, set()), key
+            assert world.holdings.reporting(key) == reports.get(key, set()), key
+        assert world.sizes == real_sizes(world.works.values(), world.caches.values())
 
     @invariant()
     def services_reach_their_caches(self) -> None:

@@ -94,6 +94,56 @@ def test_a_model_that_turns_out_larger_counts_with_its_real_size(cluster: Cluste
     assert cluster.stored["group", "gpu"]["status"]["used"] == "9Gi"
 
 
+def test_a_cache_that_takes_an_earlier_ones_name_does_not_inherit_its_size(
+    cluster: Cluster,
+) -> None:
+    cluster.put("node", node("b"))
+    cluster.put("cache", cache("m", uri="s3://models/large"))
+    cluster.settle()
+    cluster.report("a", report("m", "s3://models/large", bytesTotal=9 * GIB))
+    cluster.report("b", report("m", "s3://models/large", bytesTotal=9 * GIB))
+    cluster.settle()
+    cluster.remove("cache", "m")
+    cluster.silence("a", "b", abandoned=True)
+    cluster.settle()
+    cluster.put("cache", cache("m", uri="s3://models/small", size="1Gi"))
+    cluster.silence()
+    cluster.settle()
+    assert cluster.status("m")["progress"]["bytesTotal"] == 2 * GIB
+    assert "modelSize says" not in cluster.message("m")["message"]
+    cluster.report("b", report("m", "s3://models/small", "ModelDownloading", bytesTotal=3 * GIB))
+    cluster.settle()
+    assert cluster.message("m")["message"].endswith(
+        "the model takes 3.0 GiB, modelSize says 1.0 GiB"
+    )
+
+
+@pytest.mark.parametrize("nonsense", [-1, 9 * 10**18, "9", None])
+def test_a_size_that_no_disk_has_counts_for_nobody(cluster: Cluster, nonsense: object) -> None:
+    cluster.put("node", node("b"))
+    cluster.put("cache", cache("m", size="1Gi"))
+    cluster.settle()
+    more = {"bytesTotal": nonsense, "bytesDone": nonsense}
+    cluster.report("a", report("m", "s3://models/m", "ModelDownloading", **more))
+    cluster.put("node", node("c"))
+    cluster.settle()
+    assert cluster.entries("c") == ["m"]
+    assert cluster.status("m")["progress"] == {
+        "bytesDone": 0,
+        "bytesTotal": 3 * GIB,
+        "percent": 0,
+        "summary": "0%",
+    }
+
+
+def test_bytes_of_all_nodes_stay_within_what_the_api_can_hold(cluster: Cluster) -> None:
+    cluster.put("node", node("b"))
+    cluster.put("group", group(limit="8E"))
+    cluster.put("cache", cache("m", size="7E"))
+    cluster.settle()
+    assert cluster.status("m")["progress"]["bytesTotal"] == 2**63 - 1
+
+
 def test_the_agents_disk_counts_and_what_is_on_its_way_only_once(cluster: Cluster) -> None:
     cluster.put("cache", cache("m", size="3Gi"))
     cluster.settle()
