@@ -70,7 +70,7 @@ class AgentMetrics:
         )
         self.failing = Gauge(
             "localmodel_agent_copies_failing",
-            "Copies whose last attempt failed, by reason.",
+            "Copies whose last attempt failed, by reason; until they are published, so while they are tried again too.",
             ["reason"],
             registry=registry,
         )
@@ -165,15 +165,13 @@ class AgentMetrics:
         for reason in MOVING:
             self.stands.labels(reason=reason.value).set(longest[reason])
 
-    def reported(self, status: LocalModelNodeStatus) -> None:
-        """What the node's status says."""
+    def reported(self, status: LocalModelNodeStatus, failing: Iterable[str]) -> None:
+        """What the node's status says. failing: the reason of each copy whose last attempt failed."""
         models = status.models or ()
         states = Tally(model.state for model in models)
         for state in ModelState:
             self.copies.labels(state=state.value or "Evicting").set(states[state])
-        reasons = Tally(
-            model.reason for model in models if model.state is ModelState.DOWNLOAD_ERROR
-        )
+        reasons = Tally(failing)
         for reason in FAILURES:
             self.failing.labels(reason=reason.value).set(reasons[reason.value])
         if status.storage is not None:

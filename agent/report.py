@@ -1,7 +1,7 @@
 """Turns what the reconciler sees into the node's status, and remembers what the last one listed."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from agent.memory import Memory, restore
 from agent.metrics import AgentMetrics, scheme_label
@@ -12,7 +12,7 @@ from agent.progress import CopyWatch
 from agent.pulse import Pulse
 from agent.shelf import Shelf
 from agent.status import StatusWriter
-from shared.api.node import AgentInfo, LocalModelNode, LocalModelNodeStatus
+from shared.api.node import AgentInfo, LocalModelNode, LocalModelNodeStatus, ModelReport, ModelState
 
 
 class Reporter:
@@ -78,7 +78,7 @@ class Reporter:
             )
         )
         self._listed = {report.key: report.storage_key for report in self._status.models or ()}
-        self._metrics.reported(self._status)
+        self._metrics.reported(self._status, failing(self._status.models or (), world))
         self._writer.want(self._status, node)
 
     def describe(self) -> object:
@@ -95,6 +95,18 @@ class Reporter:
                 self._metrics.bytes.labels(scheme=scheme).inc(watch.uncounted())
         self._metrics.moving(moving.values(), now=now)
         self._pulse.beat(moving, now=now)
+
+
+def failing(models: Sequence[ModelReport], world: World) -> Iterator[str]:
+    """The reason of each copy whose last attempt failed, until one publishes it; the next attempt alone mends nothing."""
+    for model in models:
+        match model.state:
+            case ModelState.DOWNLOAD_ERROR if model.reason is not None:
+                yield model.reason
+            case ModelState.DOWNLOADING | ModelState.DOWNLOAD_PENDING:
+                failure = world.failures.get(model.storage_key or "")
+                if failure is not None and failure.fingerprint is not None:
+                    yield failure.reason.value
 
 
 def _view(watch: CopyWatch, *, moving: bool) -> CopyView:

@@ -34,11 +34,27 @@ CASES: Final = (
             'localmodel_agent_copies_failing{node="b", reason="SourceUnreachable"}': "0x4 1x12 0x60",
             'localmodel_agent_copies_failing{node="c", reason="AccessDenied"}': "0x60",
         },
-        quiet=(4, 19),
-        fires=25,
+        quiet=(4, 24),
+        fires=26,
         labels={"node": "a", "reason": "AccessDenied"},
         summary="2 model copies on a fail: AccessDenied",
-        description="They have failed for 15 minutes and are tried again by themselves. `kubectl localmodel status` names them.",
+        description="They have failed for 15 minutes or more and are tried again by themselves. `kubectl localmodel status` names them.",
+    ),
+    Case(
+        alert="LocalModelCopyFailing",
+        series={
+            # An agent that starts again remembers no failure until its first attempt ends.
+            'localmodel_agent_copies_failing{node="a", pod="x", reason="DiskError"}': "0x4 1x3 0x3 1x3 stale",
+            'localmodel_agent_copies_failing{node="a", pod="y", reason="DiskError"}': "_x16 0x3 1x60",
+            # A failure now and then is none that lasts.
+            'localmodel_agent_copies_failing{node="b", pod="x", reason="DiskError"}': "0x4 1x2 0x9 1x2 0x9 1x2 0x9",
+            'localmodel_agent_copies_failing{node="c", pod="x", reason="DiskError"}': "0x4 1x14 0x20",
+        },
+        quiet=(5, 24),
+        fires=26,
+        labels={"node": "a", "reason": "DiskError"},
+        summary="1 model copies on a fail: DiskError",
+        description="They have failed for 15 minutes or more and are tried again by themselves. `kubectl localmodel status` names them.",
     ),
     Case(
         alert="LocalModelNoProgress",

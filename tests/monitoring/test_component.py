@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.monitoring import rules
 from tests.monitoring.overlay import built
 from tests.monitoring.rules import DASHBOARD
 from tests.support import binaries
+from tests.support.cluster import REPOSITORY
 from tests.support.controlplane import ControlPlane
 
 
@@ -66,6 +68,30 @@ def test_the_operators_kinds_take_monitors_and_rules(
         kubectl("apply", *dry, "-f", "-", input=text)
     finally:
         kubectl("delete", *given)
+
+
+def test_the_chart_makes_links_of_the_runbooks_where_the_docs_are_served() -> None:
+    helm = str(binaries.find(["helm"])["helm"])
+    given = ("--set=monitoring.enabled=true", "--set=monitoring.docs=https://docs.example.com/")
+    done = subprocess.run(
+        [helm, "template", "localmodel", "deploy/chart", *given],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    (made,) = (item for item in yaml.safe_load_all(done.stdout) if item and item["kind"] == "PrometheusRule")  # fmt: skip
+    links = {
+        rule["alert"]: rule["annotations"].pop("runbook_url")
+        for group in made["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    page = "https://docs.example.com/operating.html#"
+    assert links["LocalModelCopyFailing"] == f"{page}a-copy-fails"
+    assert links.keys() == rules.alerts().keys()
+    assert all(link.startswith(page) for link in links.values())
 
 
 def test_jobs_that_rules_and_dashboard_ask_for_are_our_programs() -> None:

@@ -10,6 +10,7 @@ from agent.planning.desired import group, read_work_list
 from agent.planning.status import CopyView, Scene, build_status
 from agent.planning.world import Limits, World
 from agent.progress import CopyWatch, Phase
+from agent.report import failing
 from controller.metrics import FleetMetrics
 from controller.planning.work_list import plan_node
 from controller.world import World as Fleet
@@ -64,19 +65,21 @@ def agent(caches: int) -> CollectorRegistry:
         metrics.published(watch)
         metrics.failed(FAILURES[n % len(FAILURES)])
     metrics.moving(watches, now=1.0)
+    world = World(now=builders.NOW, desired=desired, disk=builders.disk(), failures=failures)
     status = build_status(
         Scene(
             generation=1,
             entries=read_work_list(lines),
-            world=World(now=builders.NOW, desired=desired, disk=builders.disk(), failures=failures),
+            world=world,
             limits=Limits(),
             agent=AgentInfo(version="1"),
             copies={key: CopyView(phase=Reason.DOWNLOADING) for key in desired},
             storage=NodeStorage(capacity_bytes=1, available_bytes=1, used_bytes=1),
         )
     )
-    assert len(status.models or ()) == caches
-    metrics.reported(status)
+    models = status.models or ()
+    assert len(models) == caches
+    metrics.reported(status, failing(models, world))
     return registry
 
 
