@@ -98,14 +98,14 @@ def brief(found: list[Shown]) -> Line:
 async def node(target: Target, name: str) -> Exit:
     async with connected(target) as cluster:
         found = await read.node(cluster, name)
-        show(
-            node_page.page(
-                found,
-                ready=await read.ready(cluster, name),
-                events=await read.events(cluster, name),
-                now=read.now(),
-            )
+        page = node_page.page(
+            found,
+            ready=await read.ready(cluster, name),
+            events=await read.events(cluster, name),
+            silence=await read.silence(cluster, found),
+            now=read.now(),
         )
+        show(page)
     return Exit.OK
 
 

@@ -3,18 +3,21 @@
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from controller.cli.cluster import CORE_EVENTS, Cluster, cache_resource, no_such
 from controller.cli.outcome import NotAllowed, Problem
 from controller.cli.pages.copies import copies, has_lost, not_placed
-from controller.cli.pages.facts import CacheFacts, NodeFacts, cache_facts, node_facts
-from controller.cli.pages.node import Happening, happenings
+from controller.cli.pages.events import Happening, happenings
+from controller.cli.pages.facts import CacheFacts, NodeFacts, cache_facts, moment, node_facts
+from controller.cli.pages.node import Silence, is_silent
 from controller.cli.pages.plan import Fleet
 from controller.cli.pages.status import Shown
 from shared.domain import forecast, parse
 from shared.domain.placement import Waiting
 from shared.domain.views import CacheView, NodeView
 from shared.kube.resource import (
+    LEASES,
     LOCAL_MODEL_CACHES,
     LOCAL_MODEL_NAMESPACE_CACHES,
     LOCAL_MODEL_NODE_GROUPS,
@@ -22,6 +25,9 @@ from shared.kube.resource import (
     NODES,
     ObjectKey,
 )
+
+# Where agents are installed, and their Leases are; who installed them elsewhere sees the time of the last status.
+AGENTS_NAMESPACE: Final = "localmodel-agents"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +216,22 @@ async def ready(cluster: Cluster, name: str) -> bool | None:
     except NotAllowed:
         return None
     return None if raw is None else parse.node(raw).ready
+
+
+async def silence(cluster: Cluster, node: NodeFacts) -> Silence | None:
+    """None while its agent is heard, as far as the caches that may be listed tell."""
+    try:
+        known = (await caches(cluster, None)).caches
+    except NotAllowed:
+        return None
+    if not is_silent(node, known):
+        return None
+    try:
+        lease = await cluster.get(LEASES, node.name, namespace=AGENTS_NAMESPACE)
+    except NotAllowed:
+        lease = None
+    renewed = moment(((lease or {}).get("spec") or {}).get("renewTime"))
+    return Silence(renewed or node.said)
 
 
 async def events(cluster: Cluster, name: str) -> list[Happening] | None:

@@ -102,6 +102,8 @@ class NodeFacts:
     host_path: str | None = None
     started: datetime | None = None
     conditions: Mapping[str, Told] = field(default_factory=dict)
+    said: datetime | None = None
+    """When the status changed last."""
 
 
 def cache_facts(raw: Wire) -> CacheFacts:
@@ -150,6 +152,15 @@ def node_facts(raw: Wire, *, only: Container[str] | None = None) -> NodeFacts:
         host_path=_text(agent.get("hostPath")),
         started=moment(agent.get("startTime")),
         conditions=_conditions(status),
+        said=max(
+            (
+                found
+                for owner in meta.get("managedFields") or ()
+                if owner.get("subresource") == "status"
+                and (found := moment(owner.get("time"))) is not None
+            ),
+            default=None,
+        ),
     )
 
 

@@ -1,12 +1,12 @@
 """`node NODE`: its disk, what is on it and on its way, what nobody asked for, what happened last. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from controller.cli.pages.copies import SHOWN
-from controller.cli.pages.facts import NodeFacts, Report, moment
+from controller.cli.pages.events import Happening, table_of
+from controller.cli.pages.facts import CacheFacts, NodeFacts, Report
 from controller.cli.pages.text import (
     Cell,
     Line,
@@ -42,18 +42,13 @@ _ORDER = (
     ModelState.UNKNOWN,
     ModelState.DOWNLOADED,
 )
-_EVENTS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """An event about the node that one of our programs told."""
+class Silence:
+    """The agent gives no sign of life; `since`: its last one, None when that is not known."""
 
-    when: datetime | None
-    warning: bool
-    reason: str
-    message: str
-    count: int
+    since: datetime | None
 
 
 def page(
@@ -61,14 +56,17 @@ def page(
     *,
     ready: bool | None,
     events: Sequence[Happening] | None,
+    silence: Silence | None,
     now: datetime,
 ) -> list[Line]:
-    """ready, events: None when they may not be read."""
+    """ready, events: None when they may not be read. silence: None while the agent lives, as far as caches say."""
     lines = [
         line(
             Span(node.name, Style.HEAD), _condition(ready), "  ", Span(_agent(node, now), Style.DIM)
         )
     ]
+    if silence is not None:
+        lines.append(line(Span(_silent(silence, now), Style.BAD)))
     lines += _disk(node)
     storage = node.conditions.get("StorageReady")
     if storage is not None and storage.status != "True":
@@ -78,51 +76,24 @@ def page(
         text = "the agent has not answered to the latest work list yet"
         lines.append(line(Span(text[0].upper() + text[1:] + ".", Style.WARN)))
     lines.append(line(""))
-    lines += _models(node, now)
+    lines += _models(node, now, live=silence is None)
     lines += _orphans(node)
     if events is None:
         lines += [line(""), line(Span("Events are not shown: you may not list them.", Style.DIM))]
     elif events:
-        lines += [line(""), *_events(events, now)]
+        lines += [line(""), *table_of(events, now)]
     return lines
 
 
-def happenings(raw: Sequence[Mapping[str, Any]]) -> list[Happening]:
-    """Of core/v1 Events those whose reason is one of ours; the latest first."""
-    found = [
-        Happening(
-            when=_latest(event),
-            warning=event.get("type") == "Warning",
-            reason=str(event.get("reason")),
-            message=str(event.get("message") or ""),
-            count=_count(event),
-        )
-        for event in raw
-        if row(str(event.get("reason"))) is not None
-        and str(_source(event)).startswith("localmodel-")
-    ]
-    return sorted(found, key=lambda one: one.when.timestamp() if one.when else 0.0, reverse=True)
-
-
-def _source(event: Mapping[str, Any]) -> object:
-    return event.get("reportingComponent") or (event.get("source") or {}).get("component")
-
-
-def _latest(event: Mapping[str, Any]) -> datetime | None:
-    series = event.get("series") or {}
-    times = (
-        series.get("lastObservedTime"),
-        event.get("lastTimestamp"),
-        event.get("eventTime"),
-        event.get("firstTimestamp"),
-        (event.get("metadata") or {}).get("creationTimestamp"),
-    )
-    return next((found for text in times if (found := moment(text)) is not None), None)
-
-
-def _count(event: Mapping[str, Any]) -> int:
-    found = (event.get("series") or {}).get("count") or event.get("count") or 1
-    return found if isinstance(found, int) else 1
+def is_silent(node: NodeFacts, caches: Iterable[CacheFacts]) -> bool:
+    """Whether the controller hears nothing from the node's agent: it sets aside what that said, as the caches' statuses show."""
+    mute = (NodeState.UNKNOWN, NodeState.NODE_NOT_READY)
+    for cache in caches:
+        report = node.reports.get(cache.key)
+        known = report is not None and report.storage_key in (None, cache.view.storage_key)
+        if known and cache.states.get(node.name) in mute:
+            return True
+    return False
 
 
 def _condition(ready: bool | None) -> Cell:
@@ -136,6 +107,11 @@ def _agent(node: NodeFacts, now: datetime) -> str:
         return "no agent has answered"
     since = f", running for {ago(node.started, now)}" if node.started else ""
     return f"agent {node.version}{since}" + (f", folder {node.host_path}" if node.host_path else "")
+
+
+def _silent(silence: Silence, now: datetime) -> str:
+    since = f" for {ago(silence.since, now)}" if silence.since else ""
+    return f"Its agent has been silent{since}: what follows is what it said last, and may be long past."
 
 
 def _disk(node: NodeFacts) -> list[Line]:
@@ -156,13 +132,13 @@ def _disk(node: NodeFacts) -> list[Line]:
     ]
 
 
-def _models(node: NodeFacts, now: datetime) -> list[Line]:
+def _models(node: NodeFacts, now: datetime, *, live: bool) -> list[Line]:
     wanted = [
         node.reports.get(key) or Report(key, ModelState.DOWNLOAD_PENDING) for key in node.lines
     ]
     if not wanted:
         return [line("Its work list is empty.")]
-    rows = [_model_row(report, now) for report in sorted(wanted, key=_urgency)]
+    rows = [_model_row(report, now, live=live) for report in sorted(wanted, key=_urgency)]
     head = (
         "MODEL",
         "STATE",
@@ -184,14 +160,15 @@ def _urgency(report: Report) -> tuple[int, bool, str]:
     return _ORDER.index(report.state), soon, report.key
 
 
-def _model_row(report: Report, now: datetime) -> list[Cell]:
+def _model_row(report: Report, now: datetime, *, live: bool) -> list[Cell]:
+    """live: False when it may be long past: nothing moves then, and no time is promised."""
     state, style = _STATES[report.state]
     done, total = report.done or 0, report.total or 0
-    moving = report.state is ModelState.DOWNLOADING
+    moving = live and report.state is ModelState.DOWNLOADING
     left = (total - done) / report.rate if moving and report.rate and total else None
     return [
         report.key,
-        Span(state, style),
+        Span(state, style if live else Style.DIM),
         report.reason or "",
         size(report.total),
         percent(done, total),
@@ -199,7 +176,7 @@ def _model_row(report: Report, now: datetime) -> list[Cell]:
         "" if left is None else span_of(left),
         report.verified_by or "",
         ago(report.completed or report.started, now),
-        until(report.retry_at, now),
+        until(report.retry_at, now) if live else "",
         Span(report.message or "", Style.DIM),
     ]
 
@@ -222,16 +199,3 @@ def _orphans(node: NodeFacts) -> list[Line]:
         )
     title = f"On the disk, and no longer on the list ({counted(len(left), 'model')}; the agent removes them):"
     return [line(""), line(title), *table(("MODEL", "FOLDER", "SIZE", "MESSAGE"), rows)]
-
-
-def _events(events: Sequence[Happening], now: datetime) -> list[Line]:
-    rows = [
-        (
-            f"{ago(one.when, now)} ago" if one.when else "",
-            Span(one.reason, Style.WARN if one.warning else Style.PLAIN),
-            f"{one.count} times" if one.count > 1 else "",
-            Span(one.message, Style.DIM),
-        )
-        for one in events[:_EVENTS]
-    ]
-    return table(("LAST EVENTS", "REASON", "", "MESSAGE"), rows)

@@ -32,6 +32,7 @@ _PATHS = {
     f"{_SERVING}/localmodelnodegroups": "group",
     f"{_SERVING}/localmodelnodes": "work",
     "/api/v1/nodes": "node",
+    "/apis/coordination.k8s.io/v1/leases": "lease",
 }
 
 

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pytest
+
+from controller.cli.pages.events import happenings
 from controller.cli.pages.facts import cache_facts, node_facts
-from controller.cli.pages.node import happenings, page
+from controller.cli.pages.node import Silence, is_silent, page
 from controller.cli.pages.text import plain
 from controller.cli.pages.unused import page as unused_page
 from controller.cli.pages.unused import unused
@@ -21,6 +24,7 @@ from tests.unit.cli.fleet import (
     node,
     report,
     time,
+    works,
 )
 from tests.unit.cli.picture import compare
 
@@ -77,12 +81,50 @@ def test_a_node_in_one_look() -> None:
             event("Placed", "of a stranger", -1, reportingComponent="stranger"),
         ]
     )
-    compare("node", page(node_facts(busy()), ready=True, events=events, now=LATER))
+    compare("node", page(node_facts(busy()), ready=True, events=events, silence=None, now=LATER))
+
+
+def test_what_a_silent_agent_said_last_is_not_shown_as_if_it_were_now() -> None:
+    wire = busy()
+    wire["metadata"]["managedFields"] = [
+        {"manager": "localmodel-controller", "time": time(-5)},
+        {"manager": "localmodel-agent", "subresource": "status", "time": time(-600)},
+    ]
+    found = node_facts(wire)
+    silence = Silence(found.said)
+    text = plain(page(found, ready=True, events=[], silence=silence, now=LATER))
+    assert "Its agent has been silent for 10m: what follows is what it said last" in text
+    head = next(row for row in text.splitlines() if row.startswith("MODEL"))
+    assert not {"RATE", "LEFT"} & set(head.split())
+    assert "NEXT TRY" not in head
+    assert "silent" not in plain(page(found, ready=True, events=[], silence=None, now=LATER))
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_whether_an_agent_is_silent_is_read_from_the_caches(ready: bool) -> None:
+    made = Cluster()
+    made.put("group", group(limit="1Ti"))
+    made.put("node", node("a", ready=ready))
+    made.put("cache", cache("llama"))
+    made.settle()
+    made.report("a", done("llama"))
+    made.settle()
+
+    def silent() -> bool:
+        return is_silent(works(made)["a"], [facts(made, "llama")])
+
+    assert not silent()
+    made.silence("a")
+    made.settle()
+    assert silent()
+    made.silence()
+    made.settle()
+    assert not silent()
 
 
 def test_a_node_whose_agent_has_never_answered() -> None:
     wire = {"metadata": {"name": "n", "generation": 1}, "spec": {"localModels": []}}
-    text = plain(page(node_facts(wire), ready=None, events=None, now=LATER))
+    text = plain(page(node_facts(wire), ready=None, events=None, silence=None, now=LATER))
     assert "no agent has answered" in text
     assert "Nothing is known of its disk" in text
     assert "Its work list is empty." in text
@@ -100,7 +142,7 @@ def test_a_cache_folder_that_cannot_be_used_is_told() -> None:
         }
     ]
     assert "StorageNotReady: read-only" in plain(
-        page(node_facts(wire), ready=False, events=[], now=LATER)
+        page(node_facts(wire), ready=False, events=[], silence=None, now=LATER)
     )
 
 

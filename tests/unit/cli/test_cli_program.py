@@ -5,16 +5,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import yaml
 
-from controller.cli.completion import candidates
 from tests.support.cluster import REPOSITORY
-from tests.unit.cli.fleet import GIB, LLAMA, Cluster, cache, done, failed, group, loading, node
+from tests.unit.cli.fleet import GIB, Cluster, cache, done, failed, node
 from tests.unit.cli.program import (
     PROGRAM,
     Terminal,
@@ -25,37 +23,6 @@ from tests.unit.cli.program import (
     serving,
 )
 from tests.unit.kube.wire import ApiServer, refusal, write_kubeconfig
-
-COMPLETE = (sys.executable, "-c", "from controller.cli import complete; complete()")
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    """llama is on a, on its way to b, and refused to c; team/tiny waits for all."""
-    made = Cluster()
-    made.put("group", group(limit="1Ti"))
-    for name in "abc":
-        made.put("node", node(name))
-    made.put("cache", cache("llama", size="130Gi", uri=LLAMA))
-    made.put("cache", cache("tiny", namespace="team"))
-    made.settle()
-    made.report("a", done("llama"))
-    made.report("b", loading("llama", 0.25))
-    made.report("c", failed("llama", "AccessDenied", "403 \x1b]0;pwned\x07<b>\x9b2J\u202e"))
-    made.settle()
-    return made
-
-
-@pytest.fixture
-async def server(cluster: Cluster) -> AsyncIterator[ApiServer]:
-    async with ApiServer() as running:
-        running.otherwise = serving(cluster)
-        yield running
-
-
-@pytest.fixture
-def env(server: ApiServer, tmp_path: Path) -> dict[str, str]:
-    return {"KUBECONFIG": str(write_kubeconfig(tmp_path / "kubeconfig", server.url))}
 
 
 async def test_status_of_all_and_of_one(env: dict[str, str]) -> None:
@@ -103,6 +70,25 @@ async def test_a_complete_copy_on_a_node_that_is_not_ready_is_shown_so(
     )
     ended = await run("status", "llama", env=env)
     assert ended.err == "Which nodes are not Ready is not shown: you may not list nodes.\n"
+
+
+async def test_a_node_whose_agent_is_silent_is_not_shown_as_live(
+    cluster: Cluster, env: dict[str, str]
+) -> None:
+    text = (await run("node", "b", env=env)).out
+    assert "1.0 GiB/s" in text
+    assert "silent" not in text
+    cluster.silence("b")
+    cluster.settle()
+    text = (await run("node", "b", env=env)).out
+    assert "Its agent has been silent: what follows is what it said last" in text
+    assert "/s" not in text
+    renewed = (datetime.now(UTC) - timedelta(minutes=20)).isoformat()
+    cluster.stored["lease", "localmodel-agents/b"] = {
+        "metadata": {"name": "b", "namespace": "localmodel-agents"},
+        "spec": {"renewTime": renewed},
+    }
+    assert "Its agent has been silent for 20m: " in (await run("node", "b", env=env)).out
 
 
 async def test_data_of_all_caches_says_why_one_is_not_placed(
@@ -371,47 +357,3 @@ async def test_help_loads_neither_cluster_nor_models() -> None:
     )
     ended = await run_process((sys.executable, "-c", code))
     assert ended.out == "set()\n"
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["st"], ["status"]),
-        (["status", ""], ["llama", "team/tiny"]),
-        (["status", "-n", "team", ""], ["tiny"]),
-        (["status", "-n", ""], ["team"]),
-        (["explain", "llama", ""], ["a", "b", "c"]),
-        (["wait", "llama", ""], ["team/tiny"]),
-        (["node", ""], ["a", "b", "c"]),
-        (["plan", "s3://b/m", "--group", ""], ["gpu"]),
-        (["status", "-o", "j"], ["json"]),
-        (["status", "--wa"], ["--watch"]),
-        (["completion", "z"], ["zsh"]),
-        (["create", ""], []),
-    ],
-)
-async def test_completion_offers_what_there_is(
-    env: dict[str, str], words: list[str], expected: list[str]
-) -> None:
-    with mock.patch.dict(os.environ, environment(**env), clear=True):
-        found = await asyncio.to_thread(lambda: list(candidates(words)))
-    assert [one.partition("\t")[0] for one in found] == expected
-
-
-async def test_completion_is_silent_without_a_cluster() -> None:
-    ended = await run_process(COMPLETE, "status", "")
-    assert (ended.code, ended.out, ended.err) == (0, ":4\n", "")
-
-
-async def test_bash_completes_the_plugins_own_name(env: dict[str, str], tmp_path: Path) -> None:
-    script = tmp_path / "kubectl_complete-localmodel"
-    script.write_text(f"#!{sys.executable}\n{COMPLETE[2]}\n")
-    script.chmod(0o755)
-    script_text = (await run("completion", "bash")).out
-    typed = "COMP_WORDS=(kubectl-localmodel status l); COMP_CWORD=2; _kubectl_localmodel"
-    ended = await run_process(
-        ("bash", "-c"),
-        f"{script_text}\n{typed}; echo ${{COMPREPLY[@]}}",
-        env={**env, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-    )
-    assert (ended.out, ended.err) == ("llama\n", "")
