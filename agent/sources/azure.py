@@ -63,8 +63,10 @@ class AzureSource:
         """Files below the name taken as a folder; when there is nothing at all, the blob of that very name."""
         name = self._place.name
         prefix = f"{name}/" if name else ""
+        tally = listing.Tally(self._what)
         any_name = False
         async for blob in self._blobs(prefix):
+            tally.add(_name(blob))
             any_name = True
             if not _is_folder(blob):
                 yield _remote(blob, listing.path_below(prefix, _name(blob)))

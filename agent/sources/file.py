@@ -53,6 +53,7 @@ class FileSource:
 
     def _walk(self) -> Iterator[RemoteFile]:
         root = self._allowed(self._root)
+        tally = listing.Tally(str(root))
         if not root.is_dir():
             yield self._remote(root, self._root.name)
             return
@@ -62,6 +63,7 @@ class FileSource:
                 for entry in entries:
                     path = Path(entry.path)
                     name = safe_path(str(path.relative_to(root)))
+                    tally.add(name)
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(path)
                     else:

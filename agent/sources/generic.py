@@ -100,12 +100,22 @@ class GenericSource:
         if top.get("type") != "directory":
             return [_remote(top, root, root.rstrip("/").rpartition("/")[2])]
         prefix = root.rstrip("/") + "/"
-        found = system.find(root, detail=True)
-        return [
-            _remote(info, name, name.removeprefix(prefix))
-            for name, info in found.items()
-            if info.get("type") != "directory"
-        ]
+        tally = listing.Tally(self._what)
+        files = []
+        folders = [root.rstrip("/")]
+        while folders:
+            # Not `find`, which takes a folder that cannot be listed for an empty one.
+            folder = folders.pop()
+            for info in system.ls(folder or "/", detail=True):
+                name = str(info["name"]).rstrip("/")
+                if name == folder:
+                    continue
+                tally.add(name)
+                if info.get("type") == "directory":
+                    folders.append(name)
+                else:
+                    files.append(_remote(info, info["name"], name.removeprefix(prefix)))
+        return files
 
     def _open(self, file: RemoteFile, offset: int) -> OpenFile:
         system, _ = self._translated(self._system)

@@ -13,6 +13,8 @@ _VERSION = {"Git-Protocol": "version=2"}
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _FLUSH, _DELIMITER = b"0000", b"0001"
 _PACK, _PROGRESS, _FATAL = 1, 2, 3
+# Of a pack, which is compressed, and of all branches and tags.
+_LARGEST_ANSWER = 64 << 20
 
 
 class Remote:
@@ -98,6 +100,7 @@ class Remote:
                 "Accept": "application/x-git-upload-pack-result",
             },
             body=body,
+            most=_LARGEST_ANSWER,
         )
         return answer.body
 

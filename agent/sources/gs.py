@@ -82,8 +82,10 @@ class GcsSource:
     async def _list(self) -> AsyncIterator[RemoteFile]:
         """Files below the key taken as a folder; when there is nothing at all, the object of that very name."""
         prefix = f"{self._uri.key}/" if self._uri.key else ""
+        tally = listing.Tally(self._what)
         any_name = False
         async for item in self._items(prefix):
+            tally.add(item["name"])
             any_name = True
             if not item["name"].endswith("/"):
                 yield _remote(item, listing.path_below(prefix, item["name"]))

@@ -77,7 +77,12 @@ class HfSource:
             # Anybody may list a gated repository; only its files are kept from strangers.
             self._api.auth_check(self._uri.repo)
         tree = self._api.list_repo_tree(self._uri.repo, recursive=True, revision=commit)
-        files = [_remote(entry, commit) for entry in tree if isinstance(entry, RepoFile)]
+        tally = listing.Tally(self._what)
+        files = []
+        for entry in tree:
+            tally.add(entry.path)
+            if isinstance(entry, RepoFile):
+                files.append(_remote(entry, commit))
         return listing.manifest(self._uri.text, files, revision=commit, unpack=False)
 
     async def _blocking(self, work: Callable[[], _T]) -> _T:

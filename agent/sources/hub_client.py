@@ -2,14 +2,14 @@
 
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx2
 from huggingface_hub import set_client_factory
 
-from agent.errors import Stalled
+from agent.errors import Retryable, Stalled
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources.addresses import check_host
 from agent.tls import Tls
@@ -17,6 +17,8 @@ from shared.domain.reasons import Reason
 
 # The library's own default is to wait for ever.
 _TIMEOUT = {"connect": 10.0, "read": 30.0, "write": 30.0, "pool": 10.0}
+# A page of 1,000 files is about 300 KiB.
+_LARGEST_ANSWER = 16 << 20
 _T = TypeVar("_T")
 
 
@@ -63,7 +65,13 @@ class _Guarded(httpx2.BaseTransport):
                 )
             request.headers.pop("authorization", None)
         request.extensions = {**request.extensions, "timeout": _TIMEOUT}
-        return self._transport(caller.tls, proxy).handle_request(request)
+        # What is unpacked is not counted.
+        request.headers["accept-encoding"] = "identity"
+        response = self._transport(caller.tls, proxy).handle_request(request)
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise Retryable(Reason.SOURCE_ERROR, "the Hub sends its answer encoded, unasked")
+        response.stream = _Bounded(response.stream)
+        return response
 
     def close(self) -> None:
         for transport in self._inner.values():
@@ -75,6 +83,27 @@ class _Guarded(httpx2.BaseTransport):
             if key not in self._inner:
                 self._inner[key] = httpx2.HTTPTransport(verify=tls.context(), proxy=proxy)
             return self._inner[key]
+
+
+class _Bounded(httpx2.SyncByteStream):
+    def __init__(self, inner: httpx2.SyncByteStream | httpx2.AsyncByteStream) -> None:
+        if not isinstance(inner, httpx2.SyncByteStream):
+            raise TypeError("the Hub's client is synchronous")
+        self._inner = inner
+
+    def __iter__(self) -> Iterator[bytes]:
+        count = 0
+        for chunk in self._inner:
+            count += len(chunk)
+            if count > _LARGEST_ANSWER:
+                raise Stalled(
+                    Reason.INVALID_SOURCE,
+                    f"the Hub sends an answer of more than {_LARGEST_ANSWER >> 20} MiB",
+                )
+            yield chunk
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 def _client() -> httpx2.Client:

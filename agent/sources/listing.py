@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from agent.errors import Stalled
-from agent.manifest import ArchiveKind, Layer, Manifest, RemoteFile, safe_path
+from agent.manifest import MOST_FILES, ArchiveKind, Layer, Manifest, RemoteFile, safe_path
 from shared.domain.reasons import Reason
 
 _SUFFIXES = (
@@ -13,6 +13,31 @@ _SUFFIXES = (
     (".tar", ArchiveKind.TAR),
     (".zip", ArchiveKind.ZIP),
 )
+# Of all names together: what so many files may have at 300 bytes each, and half of a pod's memory at the very worst.
+_MOST_NAME_BYTES = 60 << 20
+
+
+class Tally:
+    """Counts what a listing brings: a bucket that was named by mistake ends the listing, and not the agent."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._entries = self._bytes = 0
+
+    def add(self, name: str) -> None:
+        """One more file, folder or mark. Raises Stalled(InvalidSource)."""
+        self._entries += 1
+        self._bytes += len(name)
+        if self._entries > MOST_FILES:
+            raise self._refused(f"{MOST_FILES:,} entries")
+        if self._bytes > _MOST_NAME_BYTES:
+            raise self._refused(f"{_MOST_NAME_BYTES >> 20} MiB of names")
+
+    def _refused(self, limit: str) -> Stalled:
+        return Stalled(
+            Reason.INVALID_SOURCE,
+            f"sourceModelUri: {self._what} lists more than {limit}; it must name one model",
+        )
 
 
 def manifest(

@@ -52,7 +52,8 @@ class ModelScopeSource:
 
     async def resolve(self, *, revision: str | None = None) -> Manifest:
         """Not pinned: the hub names commits of files, not of listings. The revision digests names and SHA-256."""
-        found: dict[str, Mapping[str, Any]] = {}
+        found: dict[str, RemoteFile] = {}
+        tally = listing.Tally(self._what)
         folders = [""]
         listings = 0
         while folders:
@@ -69,10 +70,12 @@ class ModelScopeSource:
                         f"{self._what}: folder {folder!r} has more files than the hub lists",
                     )
                 folders += [self._path(one) for one in entries if one.get("Type") == "tree"]
-            found |= {self._path(one): one for one in entries if one.get("Type") != "tree"}
-        return listing.manifest(
-            self._uri.text, [self._remote(path, one) for path, one in found.items()], unpack=False
-        )
+            for one in entries:
+                path = self._path(one)
+                tally.add(path)
+                if one.get("Type") != "tree":
+                    found[path] = self._remote(path, one)
+        return listing.manifest(self._uri.text, found.values(), unpack=False)
 
     async def sign(self, file: RemoteFile) -> SignedRequest:
         revision, _, path = file.locator.partition(" ")

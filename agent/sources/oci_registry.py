@@ -100,6 +100,7 @@ class Registry:
         answer = await self._get(
             f"{self._url}/manifests/{quote(reference, safe=':')}",
             {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))},
+            most=_MANIFEST_BYTES,
         )
         digest = f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
         if _DIGEST.fullmatch(reference) and digest != reference:
@@ -107,7 +108,7 @@ class Registry:
                 Reason.CHECKSUM_MISMATCH, f"{self.what}: the registry's manifest is another"
             )
         try:
-            found = json.loads(answer.body) if len(answer.body) <= _MANIFEST_BYTES else None
+            found = json.loads(answer.body)
         except ValueError:
             found = None
         if not isinstance(found, dict):
@@ -129,7 +130,9 @@ class Registry:
     def _expired(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until
 
-    async def _get(self, url: str, headers: Mapping[str, str], *, method: str = "GET") -> Answer:
+    async def _get(
+        self, url: str, headers: Mapping[str, str], *, method: str = "GET", most: int = 0
+    ) -> Answer:
         """With a login when the registry asks for one."""
         for attempt in range(2):
             if self._expired():
@@ -140,6 +143,7 @@ class Registry:
                 what=self.what,
                 headers={**headers, **self._headers},
                 accept=frozenset({200, 401, 404}),
+                most=most,
             )
             if answer.status == 200:
                 return answer

@@ -22,6 +22,7 @@ from agent.sources.access import S3Access, tls
 from agent.sources.addresses import GuardedResolver, check_host
 from agent.sources.s3_checksums import CHECKSUM_MODE, object_digests
 from agent.sources.s3_errors import translate
+from agent.sources.s3_session import BoundedSession
 from agent.sources.s3_signing import Presigner
 from agent.sources.web import Web
 from agent.tls import is_pem
@@ -85,8 +86,10 @@ class S3Source:
     async def _list(self, client: Any) -> AsyncIterator[RemoteFile]:
         """Files below the key taken as a folder; when there is nothing at all, the object of that very key."""
         prefix = f"{self._uri.key}/" if self._uri.key else ""
+        tally = listing.Tally(self._what)
         any_key = False
         async for entry in self._entries(client, prefix):
+            tally.add(entry["Key"])
             any_key = True
             if not entry["Key"].endswith("/"):
                 yield _remote(entry, listing.path_below(prefix, entry["Key"]))
@@ -241,6 +244,7 @@ class S3Source:
             "signature_version": "s3v4",
             "s3": {"addressing_style": "path" if path_style else "auto"},
             "connector_args": {"resolver": GuardedResolver(self._policy)},
+            "http_session_cls": BoundedSession,
         }
 
     def _client_options(self) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from shared.domain.uri import redact
 _TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30)
 _MOST_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# A page of 1,000 objects is about 1 MiB.
-_LARGEST_BODY = 64 << 20
+# A page of 5,000 objects is about 5 MiB. Parsed, it may take 25 times as much.
+_LARGEST_BODY = 16 << 20
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
@@ -69,10 +69,11 @@ class Web:
         accept: frozenset[int] = frozenset({200}),
         read: bool = True,
         body: bytes | None = None,
+        most: int = _LARGEST_BODY,
     ) -> Answer:
         """The answer, when its status is in `accept`; else raises the `FetchError` for it. `what`: for its message.
 
-        read: whether the answer's body is wanted. body: what is sent; such a request follows no redirect to another place.
+        read: whether the answer's body is wanted. most: how many bytes of it. body: what is sent; such a request follows no redirect to another place.
         """
         origin = Endpoint.of(url)
         for _ in range(_MOST_REDIRECTS):
@@ -83,7 +84,9 @@ class Web:
                 for name, value in (headers or {}).items()
                 if here == origin or name.lower() not in _SECRET
             }
-            answer, target = await self._once(method, url, sent, what, accept, read, body)
+            answer, target = await self._once(
+                method, url, sent, what, accept, most if read else 0, body
+            )
             if target is None:
                 return answer
             if body is not None and Endpoint.of(urljoin(url, target)) != origin:
@@ -105,7 +108,7 @@ class Web:
         headers: Mapping[str, str],
         what: str,
         accept: frozenset[int],
-        read: bool,
+        most: int,
         sent: bytes | None,
     ) -> tuple[Answer, str | None]:
         """An answer, and where it redirects to."""
@@ -127,8 +130,8 @@ class Web:
                 if response.status not in accept:
                     after = retry_after(response.headers)
                     raise http_failure(response.status, what, after=after)
-                if read:
-                    body = await _body(response, what)
+                if most:
+                    body = await _body(response, what, most)
                     answer = Answer(response.status, response.headers, url, body)
                 return answer, None
         except FetchError:
@@ -148,14 +151,12 @@ class Web:
         return self._session
 
 
-async def _body(response: aiohttp.ClientResponse, what: str) -> bytes:
+async def _body(response: aiohttp.ClientResponse, what: str, most: int) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_chunked(1 << 18):
         body += chunk
-        if len(body) > _LARGEST_BODY:
-            raise Stalled(
-                Reason.INVALID_SOURCE, f"{what}: an answer of more than {_LARGEST_BODY >> 20} MiB"
-            )
+        if len(body) > most:
+            raise Stalled(Reason.INVALID_SOURCE, f"{what}: an answer of more than {most >> 20} MiB")
     return bytes(body)
 
 

@@ -75,6 +75,7 @@ class WebHdfsSource:
             headers=self._headers,
             secret_headers=frozenset(name.lower() for name in self._headers),
             expires_in=_LOOK_SECONDS,
+            watched=True,
             tls=self._tls,
         )
 
@@ -84,6 +85,7 @@ class WebHdfsSource:
     async def _walk(self) -> list[RemoteFile]:
         files: list[RemoteFile] = []
         gate = asyncio.Semaphore(_LISTINGS_AT_ONCE)
+        tally = listing.Tally(self._what)
         level = [""]
         seen = 0
         while level:
@@ -91,7 +93,9 @@ class WebHdfsSource:
             if seen > _MOST_FOLDERS:
                 raise Stalled(Reason.INVALID_SOURCE, f"{self._what} has too many folders to list")
             following: list[str] = []
-            for folder, entries in zip(level, await self._list_all(level, gate), strict=True):
+            for folder, entries in zip(
+                level, await self._list_all(level, gate, tally), strict=True
+            ):
                 for entry in entries:
                     path = safe_path(f"{folder}{entry.get('pathSuffix') or ''}")
                     if entry.get("type") == "DIRECTORY":
@@ -107,7 +111,7 @@ class WebHdfsSource:
         return files
 
     async def _list_all(
-        self, folders: list[str], gate: asyncio.Semaphore
+        self, folders: list[str], gate: asyncio.Semaphore, tally: listing.Tally
     ) -> list[list[Mapping[str, Any]]]:
         async def one(folder: str) -> list[Mapping[str, Any]]:
             async with gate:
@@ -116,6 +120,8 @@ class WebHdfsSource:
             found = _inner(page, "FileStatuses").get("FileStatus")
             if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
                 raise self._strange()
+            for entry in found:
+                tally.add(f"{folder}{entry.get('pathSuffix') or ''}")
             return found
 
         try:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.manifest import Algorithm, ArchiveKind, Digest, Strength, safe_path
+from agent.manifest import MOST_FILES, Algorithm, ArchiveKind, Digest, Strength, safe_path
 from agent.storage import links, tar, trash, zip
 from agent.storage.disk import Disk, ensure_folder, open_folder
 from agent.storage.errors import translated
@@ -24,8 +24,6 @@ from agent.storage.tree import TreeFile
 from agent.storage.walk import open_parent
 from agent.transfer.checksums import new_hasher
 
-# Far above any model's number of files; each costs an inode and some hundred bytes of memory.
-MAX_ENTRIES = 200_000
 _DIGESTS = (Algorithm.SHA256, Algorithm.CRC32C)
 # What a tar may hold besides content: per entry two headers and their padding, and once a few extended headers.
 _STREAM_PER_ENTRY = 4096
@@ -38,7 +36,7 @@ def unpack(
     into: Path,
     *,
     limit_bytes: int,
-    max_entries: int = MAX_ENTRIES,
+    max_entries: int = MOST_FILES,
     cancelled: threading.Event,
     verified_by: Strength = Strength.SIZE,
     validator: str = "",

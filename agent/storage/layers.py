@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agent.manifest import Layer
+from agent.manifest import MOST_FILES, Layer
 from agent.storage import trash
-from agent.storage.archive import MAX_ENTRIES, Unpacking, members
+from agent.storage.archive import Unpacking, members
 from agent.storage.disk import Disk, open_folder
 from agent.storage.errors import translated
 from agent.storage.layer_links import HardLinks
@@ -28,7 +28,7 @@ def unpack_layers(
     into: Path,
     *,
     limit_bytes: int,
-    max_entries: int = MAX_ENTRIES,
+    max_entries: int = MOST_FILES,
     cancelled: threading.Event,
     disk: Disk | None = None,
 ) -> tuple[TreeFile, ...]:

@@ -11,7 +11,13 @@ from agent.errors import Retryable, SourceChanged, Stalled
 from agent.manifest import Algorithm, ArchiveKind, Digest, RemoteFile
 from agent.sources.digests import header_digests
 from agent.sources.failures import http_failure, retry_after
-from agent.sources.listing import archive_kind, check_collisions, listing_digest, manifest
+from agent.sources.listing import (
+    Tally,
+    archive_kind,
+    check_collisions,
+    listing_digest,
+    manifest,
+)
 from shared.domain.reasons import Reason
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -122,3 +128,19 @@ def test_only_a_lone_archive_is_unpacked() -> None:
     assert manifest("u", [file("m.tgz"), file("x")]).archive is None
     assert manifest("u", [file("m.tgz")], unpack=False).archive is None
     assert archive_kind("model.gz") is None
+
+
+def test_a_listing_ends_at_as_many_entries_as_an_archive_may_have() -> None:
+    tally = Tally("s3://models")
+    for _ in range(200_000):
+        tally.add("a")
+    with pytest.raises(Stalled, match=r"^sourceModelUri: s3://models lists more than 200,000 ent"):
+        tally.add("a")
+
+
+def test_a_listing_ends_before_long_names_fill_the_memory() -> None:
+    tally = Tally("s3://models")
+    for _ in range(60 << 10):
+        tally.add("n" * 1024)
+    with pytest.raises(Stalled, match="60 MiB of names"):
+        tally.add("n")
