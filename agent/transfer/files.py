@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import stat
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from shared.domain.reasons import Reason
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SYNC_FILE_RANGE_WRITE: Final = 2
-_FICLONE: Final = 0x40049409
+_FICLONERANGE: Final = 0x4020940D
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
@@ -166,15 +167,32 @@ def start_writeback(fd: int, start: int, size: int) -> None:
     _libc.sync_file_range(fd, start, size, _SYNC_FILE_RANGE_WRITE)
 
 
-def clone(source: Path, fd: int) -> bool:
-    """Share the source's blocks, where the file system can; raises OSError for anything else that goes wrong."""
-    with source.open("rb") as file:
-        try:
-            fcntl.ioctl(fd, _FICLONE, file.fileno())
-        except OSError as exc:
-            if exc.errno in (*_UNSUPPORTED, errno.EXDEV, errno.ENOTTY, errno.EPERM):
-                return False
-            raise
+@contextmanager
+def source_of(path: Path, what: str) -> Iterator[int]:
+    """A descriptor of a file that is copied. Raises SourceChanged, OSError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as exc:
+        raise SourceChanged(f"{what} is gone") from exc
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def share(source: int, fd: int, start: int, end: int) -> bool:
+    """Have the source's blocks at these bytes too, where the file system can; raises OSError for what else goes wrong.
+
+    Not copy_file_range: where no blocks are shared it copies what has to be read for the digests anyway.
+    """
+    if start >= end:
+        return False
+    try:
+        fcntl.ioctl(fd, _FICLONERANGE, struct.pack("qQQQ", source, start, end - start, start))
+    except OSError as exc:
+        if exc.errno in (*_UNSUPPORTED, errno.EXDEV, errno.ENOTTY, errno.EPERM):
+            return False
+        raise
     return True
 
 

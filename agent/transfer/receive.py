@@ -2,6 +2,7 @@
 
 import http.client
 import mmap
+import os
 import threading
 import time
 from pathlib import Path
@@ -15,11 +16,12 @@ from agent.transfer.ask import ask, learn, route_of
 from agent.transfer.budget import BUFFER_BYTES
 from agent.transfer.connection import unreachable
 from agent.transfer.files import (
-    clone,
     disk_errors,
     feed,
     opened,
     reserve,
+    share,
+    source_of,
     start_writeback,
     trim,
     unchanged,
@@ -183,31 +185,31 @@ def _copy(part: PartWork, source: Path, fd: int, writer: Writer, shop: Workshop)
     """From this machine: shared blocks where the file system can, else a plain copy; read once for the digests."""
     what = part.of.file.path
     shop.progress.found(-part.rewind())
-    try:
-        before = source.stat()
-    except FileNotFoundError as exc:
-        raise SourceChanged(f"{what} is gone") from exc
-    end = part.end if part.end is not None else before.st_size
-    if before.st_size != (part.of.size if part.of.size is not None else end):
-        raise SourceChanged(
-            f"{what} has {before.st_size} bytes now, {part.of.size} when it was listed"
-        )
-    cloned = part.is_whole_file and end > 0 and clone(source, fd)
-    buffer = _buffer()
-    with source.open("rb", buffering=0) as file:
-        file.seek(part.start)
+    with source_of(source, what) as file:
+        before = os.fstat(file)
+        part.of.found = part.of.found or before
+        end = part.end if part.end is not None else before.st_size
+        if before.st_size != (part.of.size if part.of.size is not None else end):
+            raise SourceChanged(
+                f"{what} has {before.st_size} bytes now, {part.of.size} when it was listed"
+            )
+        shared = share(file, fd, part.start, end)
+        buffer = _buffer()
         while part.at < end:
             shop.check()
-            count = file.readinto(buffer[: min(len(buffer), end - part.at)]) or 0
+            # What is shared already cannot change any more.
+            count = os.preadv(
+                fd if shared else file, [buffer[: min(len(buffer), end - part.at)]], part.at
+            )
             if count == 0:
                 raise SourceChanged(f"{what} became shorter while it was copied")
-            if not cloned:
+            if not shared:
                 writer.write(buffer[:count], part.at)
             feed(part.hashers, buffer[:count])
             part.at += count
             shop.progress.found(count)
             shop.throttle.spend(count, shop.stop)
-    unchanged(before, source, what=what)
+    unchanged(part.of.found, source, what=what)
 
 
 def _buffer() -> memoryview:

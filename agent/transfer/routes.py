@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
-from agent.errors import Retryable
-from agent.origin import LocalPath, Origin, Readable
+from agent.errors import Retryable, SourceChanged
+from agent.origin import LocalPath, Origin, Readable, SignedRequest
 from agent.transfer.ask import new_route
 from agent.transfer.unit import Unit
 from agent.transfer.work import FileWork, Route
@@ -14,6 +14,8 @@ from shared.domain.reasons import Reason
 
 # Signing asks nobody, or a token service once in a while.
 _SIGN_SECONDS: Final = 60.0
+# All bytes of the file are there: worth more than one try.
+_LOOKS: Final = 3
 
 
 class Routes:
@@ -36,6 +38,23 @@ class Routes:
         work.origin = (work.origin + 1) % len(self._origins)
         return work.origin != 0
 
+    async def look_again(self, work: FileWork) -> None:
+        """After the last byte: is the file still the listed one? Where no answer can tell, its source does.
+
+        Raises FetchError. A file of which nothing was asked for now is as its listing said, which is younger.
+        """
+        route = work.route
+        if isinstance(route, LocalPath | Readable) or (route and route.signed.watched):
+            for failures in range(1, _LOOKS):
+                try:
+                    await self._signed(work)
+                    return
+                except SourceChanged:
+                    raise
+                except Retryable:
+                    await asyncio.sleep(failures)
+            await self._signed(work)
+
     async def _route(self, work: FileWork) -> Route | LocalPath | Readable:
         """The one there is, or a new one when it is about to expire or was refused."""
         route = work.route
@@ -43,12 +62,15 @@ class Routes:
             return route
         if isinstance(route, Route) and not route.expires(now=monotonic()):
             return route
+        signed = await self._signed(work)
+        return signed if isinstance(signed, LocalPath | Readable) else new_route(signed)
+
+    async def _signed(self, work: FileWork) -> SignedRequest | LocalPath | Readable:
         try:
             async with asyncio.timeout(_SIGN_SECONDS):
-                signed = await self._origins[work.origin].sign(work.file)
+                return await self._origins[work.origin].sign(work.file)
         except TimeoutError as exc:
             raise Retryable(
                 Reason.SOURCE_UNREACHABLE,
                 f"{work.file.path}: no signed request within {_SIGN_SECONDS:.0f} s",
             ) from exc
-        return signed if isinstance(signed, LocalPath | Readable) else new_route(signed)

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future
 from time import monotonic
 from typing import Any, Final, TypeVar
 
-from agent.errors import FetchError, Retryable, Stalled
+from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.manifest import Digest, RemoteFile
 from agent.origin import Origin
 from agent.transfer import verify
@@ -69,6 +69,8 @@ class Run:
         self._over = asyncio.Event()
         self._digests: dict[FileWork, tuple[Digest, ...]] = {}
         self._cursors: dict[FileWork, asyncio.Lock] = {}
+        # Files that changed: what is there of them may be of several versions, however they are listed next time.
+        self._mixed: set[str] = set()
         self._busy: set[Future[Any]] = set()
 
     async def run(self) -> list[tuple[FileWork, tuple[Digest, ...]]]:
@@ -136,7 +138,11 @@ class Run:
         while self._units:
             unit = self._begin(self._units.popleft())
             if unit.parts:
-                await self._attempts.fetch(unit)
+                try:
+                    await self._attempts.fetch(unit)
+                except SourceChanged:
+                    self._mixed.add(unit.current.id)
+                    raise
                 await self._end(unit, group)
         self._active -= 1
 
@@ -240,6 +246,9 @@ class Run:
     async def _complete(self, work: FileWork, group: asyncio.TaskGroup) -> None:
         """All bytes are there: are they the right ones? A first mismatch fetches the bad ranges again."""
         async with self._cursors.setdefault(work, asyncio.Lock()):
+            # Bytes that keep to a stated digest are the right ones, whenever they were read.
+            if work.stated is None:
+                await self._look_again(work)
             if work.sequential and work.hashed < (work.size or 0):
                 found = await self._submit(self._hashing, lambda: verify.digests(work, self._shop))
             else:
@@ -251,6 +260,7 @@ class Run:
                     self._over.set()
                 self._cursors.pop(work, None)
                 return
+            await self._look_again(work)
             bad = await self._submit(self._hashing, lambda: verify.bad_ranges(work, self._shop))
         work.mismatches += 1
         self._flow.mismatches += 1
@@ -266,6 +276,13 @@ class Run:
                 f"{work.file.path}: its {stated} is not what the source states, twice in a row",
             )
         self._again(work, bad, group)
+
+    async def _look_again(self, work: FileWork) -> None:
+        try:
+            await self._routes.look_again(work)
+        except SourceChanged:
+            self._mixed.add(work.id)
+            raise
 
     def _again(self, work: FileWork, bad: list[Range], group: asyncio.TaskGroup) -> None:
         """Fetch these ranges of a file anew, keep the others."""
@@ -292,6 +309,10 @@ class Run:
         while self._busy and monotonic() < deadline:
             self._shop.pool.abort(self._shop)
             await _uncancelled(asyncio.sleep(0.01))
+        for file in self._mixed:
+            # On a disk that takes nothing any more the folder will not be gone on with either.
+            with contextlib.suppress(OSError):
+                self._shop.journal.drop(file)
         self._shop.close_after(list(self._busy))
 
 

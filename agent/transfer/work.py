@@ -1,5 +1,6 @@
 """What one fetch knows of each file and each range while it runs. Shared by the event loop and the threads."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
@@ -55,7 +56,8 @@ class FileWork:
 
     ranges: whether the server keeps to ranges. restart: to be fetched anew, as soon as nobody writes to it; parts of
     an older generation are then void. pending: parts that are not finished. hashed: bytes that `whole` has seen.
-    request: bytes to be asked for at a time. rate: of the last request that ended, in bytes per second.
+    request: bytes to be asked for at a time. rate: of the last request that ended, in bytes per second. found: a file of
+    this machine, when the first of its parts was copied.
     """
 
     file: RemoteFile
@@ -77,6 +79,7 @@ class FileWork:
     size: int | None = None
     request: int = _FIRST_REQUEST
     rate: float = 0.0
+    found: os.stat_result | None = None
 
     def __post_init__(self) -> None:
         self.id = file_id(self.file)
@@ -120,7 +123,7 @@ class FileWork:
         """Forget all that was fetched; returns how many bytes that was."""
         lost = sum(part.size for part in self.done)
         self.done.clear()
-        self.whole, self.hashed, self.restart = None, 0, False
+        self.whole, self.hashed, self.restart, self.found = None, 0, False, None
         self.generation += 1
         return lost
 

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -98,6 +99,31 @@ async def test_a_file_of_this_machine_is_copied_and_verified(
     assert fetching.content("f") == content
     assert fetched.verified_by is (Strength.SHA256 if algorithm else Strength.SIZE)
     assert fetching.moved == 0
+
+
+async def test_every_range_of_a_local_file_shares_its_blocks_where_the_file_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's part is played here: it asks for whole blocks, but at the end of the file."""
+    content = os.urandom(3 * PART + 5)
+    (tmp_path / "f").write_bytes(content)
+    shared: list[tuple[int, int]] = []
+
+    def ioctl(fd: int, request: int, argument: bytes) -> int:
+        source, start, size, to = struct.unpack("qQQQ", argument)
+        assert request == transfer_files._FICLONERANGE
+        assert start == to
+        if start % 4096 or (size % 4096 and start + size != len(content)):
+            raise OSError(errno.EINVAL, "not whole blocks")
+        shared.append((start, start + size))
+        return os.pwrite(fd, os.pread(source, size, start), to)
+
+    monkeypatch.setattr(transfer_files.fcntl, "ioctl", ioctl)
+    fetching = Fetching(tmp_path / "target")
+    await fetching.fetch([remote("f", content, Algorithm.SHA256)], OnDisk(tmp_path))
+    assert fetching.content("f") == content
+    ends = [*range(PART, len(content), PART), len(content)]
+    assert sorted(shared) == list(zip([0, *ends], ends, strict=False))
 
 
 async def test_a_local_file_of_another_size_has_changed(tmp_path: Path) -> None:
