@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from agent.memory import Memory, restore
 from agent.metrics import AgentMetrics, scheme_label
 from agent.planning.desired import Entry
-from agent.planning.status import CopyView, Scene, build_status, still_evicting
+from agent.planning.status import (
+    CopyView,
+    Scene,
+    build_status,
+    bytes_on_disk,
+    still_evicting,
+)
 from agent.planning.world import Limits, World
 from agent.progress import CopyWatch
 from agent.pulse import Pulse
@@ -72,6 +78,7 @@ class Reporter:
                     for key, watch in self._watches.items()
                 },
                 evicting=self._listed,
+                on_disk=bytes_on_disk(self._status) if self._status else {},
                 storage=shelf.storage() if shelf else None,
                 storage_problem=problem,
                 conditions=(self._status.conditions or ()) if self._status else (),

@@ -37,6 +37,7 @@ class Scene:
     """Everything that the status is made of.
 
     evicting: keys that the last status listed and the work list no longer has, with their storage keys.
+    on_disk: bytes by storage key, as the last status said.
     storage_problem: why the cache folder cannot be used; None when it can.
     """
 
@@ -47,6 +48,7 @@ class Scene:
     agent: AgentInfo
     copies: Mapping[str, CopyView] = field(default_factory=dict)
     evicting: Mapping[str, str] = field(default_factory=dict)
+    on_disk: Mapping[str, int] = field(default_factory=dict)
     storage: NodeStorage | None = None
     storage_problem: str | None = None
     conditions: tuple[Condition, ...] = ()
@@ -87,6 +89,19 @@ def expects_copies(status: LocalModelNodeStatus) -> bool:
         condition.type == STORAGE_READY and condition.reason == Reason.COPIES_UNREACHABLE
         for condition in status.conditions or ()
     )
+
+
+def bytes_on_disk(status: LocalModelNodeStatus) -> Mapping[str, int]:
+    """By storage key, where the status says it."""
+    return {
+        model.storage_key: there
+        for model in status.models or ()
+        if (there := model.bytes_total if _leaves(model) else model.bytes_done) is not None
+    }
+
+
+def _leaves(model: ModelReport) -> bool:
+    return model.reason == Reason.EVICTING
 
 
 def still_evicting(
@@ -204,6 +219,9 @@ def _failed(entry: Entry, failure: Failure, copy: CopyView | None) -> ModelRepor
 
 
 def _evicting(key: str, storage_key: str, scene: Scene) -> ModelReport:
+    """Its bytes are what was there when the removal began: how many of them are gone nobody counts."""
+    published = scene.world.disk.published.get(storage_key)
+    there = published.size if published else scene.on_disk.get(storage_key)
     failure = scene.world.failures.get(storage_key)
     trouble = failure is not None and failure.fingerprint is None
     return ModelReport(
@@ -212,6 +230,7 @@ def _evicting(key: str, storage_key: str, scene: Scene) -> ModelReport:
         state=ModelState.UNKNOWN,
         reason=Reason.EVICTING,
         message=failure.message if failure and trouble else "is being removed",
+        bytes_total=there,
         next_retry_time=failure.next_try.replace(microsecond=0) if failure and trouble else None,
     )
 

@@ -76,7 +76,8 @@ class ModelReport(ApiModel):
     message: str | None = Field(default=None, description="What a person should know about it.")
     revision: str | None = Field(default=None, description="What the source resolved to.")
     bytes_total: int | None = Field(
-        default=None, description="Bytes of the model, once they are known."
+        default=None,
+        description="Bytes of the model, once they are known; while a copy is being removed, the bytes that it had.",
     )
     bytes_done: int | None = Field(default=None, description="Of these, the bytes on disk.")
     bytes_per_second: int | None = Field(

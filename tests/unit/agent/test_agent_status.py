@@ -4,7 +4,14 @@ import pytest
 
 from agent.planning.desired import Access, read_work_list
 from agent.planning.difference import Change, change
-from agent.planning.status import CopyView, Scene, build_status, expects_copies, still_evicting
+from agent.planning.status import (
+    CopyView,
+    Scene,
+    build_status,
+    bytes_on_disk,
+    expects_copies,
+    still_evicting,
+)
 from agent.planning.world import Disk, Limits, Running, Work, World
 from shared.api.node import AgentInfo, LocalModelInfo, ModelReport, ModelState, NodeStorage
 from shared.domain.reasons import Reason
@@ -163,6 +170,28 @@ def test_a_removed_copy_stays_listed_until_its_bytes_are_gone() -> None:
     found = report(seen=there, evicting=listed)
     assert (found.key, found.state, found.reason) == ("llama", ModelState.UNKNOWN, Reason.EVICTING)
     assert still_evicting({"llama": KEY}, (), world()) == {}
+
+
+def test_a_removed_copy_says_its_bytes_until_they_are_gone() -> None:
+    removing = {KEY: Running(Work.EVICT)}
+    there = world(disk=disk(published(size=3 * GIB)), running=removing)
+    hidden = world(running=removing)  # renamed away first, then deleted file by file
+    said: dict[str, int] = {}
+    for seen in (there, hidden, hidden):
+        status = build_status(scene(seen=seen, evicting={"llama": KEY}, on_disk=said))
+        (found,) = status.models or ()
+        assert (found.reason, found.bytes_total) == (Reason.EVICTING, 3 * GIB)
+        said = dict(bytes_on_disk(status))
+
+
+def test_of_an_unfinished_copy_what_was_fetched_is_being_removed() -> None:
+    view = CopyView(Reason.DOWNLOADING, total=9 * GIB, done=2 * GIB)
+    before = build_status(
+        scene(line(), seen=world(line(), running={KEY: fetching()}), copies={KEY: view})
+    )
+    staged = world(disk=Disk(staged=frozenset({KEY})))
+    found = report(seen=staged, evicting={"llama": KEY}, on_disk=bytes_on_disk(before))
+    assert found.bytes_total == 2 * GIB
 
 
 def test_a_removed_copy_whose_bytes_another_one_still_wants_is_no_longer_listed() -> None:

@@ -55,6 +55,9 @@ def test_a_cache_is_placed_by_itself_once_the_bytes_of_another_are_really_gone(
     cluster.settle()
     assert cluster.entries("a") == []
     assert "copies being removed (8.0 GiB)" in cluster.message("n")["message"]
+    cluster.report("a", report("m", "s3://models/m", "", reason="Evicting", bytesTotal=8 * GIB))
+    cluster.settle()
+    assert cluster.entries("a") == []
     cluster.report("a")
     cluster.settle()
     assert cluster.entries("a") == ["n"]
