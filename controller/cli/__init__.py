@@ -31,9 +31,12 @@ def complete() -> None:
     """
     from contextlib import suppress
 
+    files = False
     with suppress(Exception):
-        from controller.cli.completion import candidates
+        from controller.cli.completion import candidates, is_file
 
+        files = is_file(sys.argv[1:])
         for found in candidates(sys.argv[1:]):
             sys.stdout.write(found + "\n")
-    sys.stdout.write(":4\n")  # for Cobra: these are all, offer no files
+    # For Cobra: offer files, or: these are all.
+    sys.stdout.write(":0\n" if files else ":4\n")

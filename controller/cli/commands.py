@@ -82,7 +82,9 @@ def plan(
     ] = None,
     group: Groups = None,
     name: Name = None,
-    size: Size = "auto",
+    size: Annotated[
+        str | None, typer.Option("--size", help="Such as 20Gi; auto (default) asks the source.")
+    ] = None,
     allow: Allow = None,
     ignore: Ignore = None,
     offline: Annotated[
@@ -99,13 +101,25 @@ def plan(
     _one_of(output, ("", "json", "yaml"))
     if (uri is None) == (file is None):
         raise typer.BadParameter("give a URI with --group, or a file by -f")
+    if file is not None:
+        given = {"--group": group, "--name": name, "--size": size, "--allow": allow}
+        for option, value in {**given, "--ignore": ignore}.items():
+            if value is not None:
+                raise typer.BadParameter("the file says it", param_hint=option)
     from controller.cli import make
     from controller.cli.outcome import run
 
     source = file or _wish(
-        uri or "", group, name=name, namespace=namespace, size=size, allow=allow, ignore=ignore
+        uri or "",
+        group,
+        name=name,
+        namespace=namespace,
+        size=size or "auto",
+        allow=allow,
+        ignore=ignore,
     )
-    run(make.planned(_target(kubeconfig, context), source, offline=offline, output=output))
+    target = _target(kubeconfig, context)
+    run(make.planned(target, source, namespace, offline=offline, output=output))
 
 
 @app.command(epilog=_EXITS)

@@ -37,6 +37,11 @@ def candidates(words: Sequence[str]) -> Candidates:
         yield from _starting(current, _arguments(command.name, given, before))
 
 
+def is_file(words: Sequence[str]) -> bool:
+    """Whether what is being typed is a file's name."""
+    return len(words) > 1 and words[-2] in ("-f", "--filename", "--kubeconfig")
+
+
 def _starting(current: str, found: dict[str, str]) -> Candidates:
     for word, about in found.items():
         if word.startswith(current):
@@ -158,7 +163,11 @@ _kubectl_localmodel() {
     local word
     local -a found
     while IFS= read -r word; do
-        [[ $word == :* ]] || found+=("${word%%$'\\t'*}")
+        case $word in
+            :0) _files; return ;;
+            :*) ;;
+            *) found+=("${word%%$'\\t'*}") ;;
+        esac
     done < <(kubectl_complete-localmodel "${(@)words[2,CURRENT]}" 2>/dev/null)
     compadd -a found
 }
@@ -168,7 +177,12 @@ compdef _kubectl_localmodel kubectl-localmodel
 # kubectl-localmodel completion fish | source
 function __kubectl_localmodel
     set -l words (commandline -opc) (commandline -ct)
-    kubectl_complete-localmodel $words[2..-1] 2>/dev/null | string match -v -r '^:\\d+$'
+    set -l found (kubectl_complete-localmodel $words[2..-1] 2>/dev/null)
+    if contains -- :0 $found
+        __fish_complete_path (commandline -ct)
+    else
+        string match -v -r '^:\\d+$' -- $found
+    end
 end
 complete -c kubectl-localmodel -f -a '(__kubectl_localmodel)'
 """,

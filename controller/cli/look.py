@@ -139,7 +139,7 @@ async def garbage(target: Target, namespace: str | None, *, dry_run: bool) -> Ex
     if not dry_run:
         raise Problem(
             "gc deletes nothing by itself.",
-            "add --dry-run to see what no service uses, then kubectl delete localmodelcache NAME.",
+            "add --dry-run to see what no service uses, and how it is deleted.",
             exit=Exit.USAGE,
         )
     async with connected(target) as cluster:

@@ -19,11 +19,13 @@ from shared.domain import parse
 from shared.kube.resource import LOCAL_MODEL_NODE_GROUPS, ObjectKey
 
 
-async def planned(target: Target, source: Path | Wish, *, offline: bool, output: str) -> Exit:
-    """0 when it fits on every node, 4 when it does not. Nothing is written."""
+async def planned(
+    target: Target, source: Path | Wish, namespace: str | None, *, offline: bool, output: str
+) -> Exit:
+    """0 when it fits on every node, 4 when it does not. Nothing is written. namespace: given beside a file, None when not."""
     async with connected(target) as cluster:
         if isinstance(source, Path):
-            wire = from_file(source, cluster.namespace)
+            wire = from_file(source, namespace, cluster.namespace)
         else:
             wire = await _imagined(source, offline=offline)
         view = parse.cache(wire)

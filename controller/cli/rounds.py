@@ -1,6 +1,7 @@
 """Reading again and again, so seldom that it is no burden."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Final, Generic, TypeVar
@@ -20,9 +21,17 @@ class Rounds(Generic[T]):
     A first failure is raised, and one that does not pass by itself.
     """
 
-    def __init__(self, read: Callable[[], Awaitable[T]], *, seconds: float = _SECONDS) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[T]],
+        *,
+        seconds: float = _SECONDS,
+        until: float | None = None,
+    ) -> None:
+        """until: loop time at which it is read once more, however short the rest was."""
         self._read = read
         self._seconds = seconds
+        self._until = until
 
     async def __aiter__(self) -> AsyncIterator[tuple[T, str | None]]:
         loop = asyncio.get_running_loop()
@@ -38,4 +47,6 @@ class Rounds(Generic[T]):
                 value = last[0]
                 stale = f"As of {last[1]:%H:%M:%S}. {problem.sentence}"
             yield value, stale
-            await asyncio.sleep(max(self._seconds, _REST * (loop.time() - started)))
+            rest = max(self._seconds, _REST * (loop.time() - started))
+            left = math.inf if self._until is None else self._until - loop.time()
+            await asyncio.sleep(min(rest, left) if left > 0 else rest)

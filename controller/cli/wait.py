@@ -41,7 +41,7 @@ async def wait_for(
 
     async def pages() -> AsyncIterator[list[Line]]:
         nonlocal latest, outcome
-        async for latest, stale in Rounds(look):
+        async for latest, stale in Rounds(look, until=end):
             lines = page(latest, now=read.now())
             yield lines if stale is None else [*lines, line(Span(stale, Style.WARN))]
             if stale is None and all(one.cache.ready for one in latest):

@@ -101,8 +101,11 @@ def told(found: Measured) -> str:
     return f"The source holds {counted(found.files, 'file')}, {bytes_}{packed}{revision}."
 
 
-def from_file(path: Path, namespace: str) -> dict[str, Any]:
-    """The one cache in a YAML or JSON file, `-` is standard input. namespace: of a namespace cache that names none."""
+def from_file(path: Path, namespace: str | None, usual: str) -> dict[str, Any]:
+    """The one cache in a YAML or JSON file, `-` is standard input.
+
+    namespace: as somebody asks for it, usual: else that of a namespace cache which names none.
+    """
     import yaml
 
     try:
@@ -121,10 +124,10 @@ def from_file(path: Path, namespace: str) -> dict[str, Any]:
     if len(found) != 1:
         text = f"{path} holds {counted(len(found), 'cache')}; a plan is for one."
         raise Problem(text, exit=Exit.USAGE)
-    return _checked(found[0], path, namespace)
+    return _checked(found[0], path, namespace, usual)
 
 
-def _checked(wire: dict[str, Any], path: Path, namespace: str) -> dict[str, Any]:
+def _checked(wire: dict[str, Any], path: Path, namespace: str | None, usual: str) -> dict[str, Any]:
     """With all that a plan needs, or a Problem that names what is missing."""
     metadata, spec = wire.get("metadata"), wire.get("spec")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
@@ -137,9 +140,16 @@ def _checked(wire: dict[str, Any], path: Path, namespace: str) -> dict[str, Any]
     parsed(str(spec.get("sourceModelUri", "")))
     quantity(spec.get("modelSize"), "spec.modelSize")
     if wire["kind"] == "LocalModelCache":
+        if namespace is not None:
+            text = f"{path} holds a LocalModelCache, which belongs to no namespace."
+            raise Problem(text, "leave out -n.", exit=Exit.USAGE)
         metadata = {name: value for name, value in metadata.items() if name != "namespace"}
     else:
-        metadata = {"namespace": namespace, **metadata}
+        named = metadata.get("namespace")
+        if namespace is not None and named not in (None, namespace):
+            text = f"{path} names the namespace {named}, -n another one."
+            raise Problem(text, exit=Exit.USAGE)
+        metadata = {**metadata, "namespace": named or namespace or usual}
     return {**wire, "metadata": metadata}
 
 

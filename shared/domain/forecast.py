@@ -3,10 +3,12 @@
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from shared.api.node import ModelState
+from shared.domain.patterns import Selection, Selections
 from shared.domain.placement import Waiting, belongs, first_group, place, room, wants
-from shared.domain.views import CacheView, GroupView, NodeView, WorkView
+from shared.domain.views import CacheView, Entry, GroupView, NodeView, WorkView
 
 NEWEST = "9999-12-31T23:59:59Z"  # a cache that does not exist yet is younger than all others
 
@@ -19,13 +21,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """One node's answer. `waiting` says why not, with the bytes that are short."""
+    """One node's answer. `waiting` says why not, with the bytes that are short. `missing`: bytes to fetch there, at most."""
 
     node: str
     group: str
     ready: bool
     verdict: Verdict
     waiting: Waiting | None = None
+    missing: int = 0
 
 
 def real_sizes(works: Iterable[WorkView], caches: Iterable[CacheView]) -> dict[str, int]:
@@ -66,10 +69,11 @@ def forecast(
         wanted = wants([*others, imagined], here, work, real)
         placement = place(wanted, room(here.values(), work, wanted))
         waiting = placement.waiting.get(imagined.key)
-        verdict = Verdict.WAITS if waiting else Verdict.FITS
-        if waiting is None and _is_there(imagined, work):
-            verdict = Verdict.PRESENT
-        found.append(Forecast(node.name, group, node.ready, verdict, waiting))
+        if waiting is not None:
+            found.append(Forecast(node.name, group, node.ready, Verdict.WAITS, waiting))
+        else:
+            verdict, missing = _what_is_there(imagined, work)
+            found.append(Forecast(node.name, group, node.ready, verdict, missing=missing))
     return tuple(found)
 
 
@@ -95,9 +99,36 @@ def waiting(
     return found
 
 
-def _is_there(cache: CacheView, work: WorkView | None) -> bool:
-    return work is not None and any(
-        report.state is ModelState.DOWNLOADED
-        and (report.storage_key == cache.storage_key or key == cache.key)
-        for key, report in work.reports.items()
+def _what_is_there(cache: CacheView, work: WorkView | None) -> tuple[Verdict, int]:
+    """With the bytes that are missing at most: of another selection of the same files it is not known which are there."""
+    sharing = [e for e in work.entries if e.storage_key == cache.storage_key] if work else []
+    wish = _selection(cache.wire)
+    if work is not None and _covers((e.wire for e in sharing if _is_complete(e, work)), wish):
+        return Verdict.PRESENT, 0
+    coming = _covers((e.wire for e in sharing if e.key != cache.key), wish)
+    return Verdict.FITS, 0 if coming else cache.size
+
+
+def _covers(lines: Iterable[Mapping[str, Any]], wish: Selection) -> bool:
+    """Whether what these lines ask for together stays the same with the wish."""
+    have = [_selection(line) for line in lines]
+    return bool(have) and Selections.union(have) == Selections.union([*have, wish])
+
+
+def _is_complete(entry: Entry, work: WorkView) -> bool:
+    """As the agent's answer to the latest work list says."""
+    report = work.reports.get(entry.key)
+    return (
+        report is not None
+        and report.state is ModelState.DOWNLOADED
+        and report.storage_key in (None, entry.storage_key)
+        and work.observed in (None, work.generation)
     )
+
+
+def _selection(wire: Mapping[str, Any]) -> Selection:
+    """Order and repetition of patterns mean nothing; an empty list is the same as none."""
+    allow, ignore = (
+        tuple(sorted(set(wire.get(name) or ()))) for name in ("allowPatterns", "ignorePatterns")
+    )
+    return Selection(allow or None, ignore)

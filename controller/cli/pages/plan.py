@@ -25,7 +25,10 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """One node. shared: other caches whose folder on this node it uses. go: what would have to go, None when even all would not do."""
+    """One node. shared: other caches whose folder on this node it uses. go: what would have to go, None when even all would not do.
+
+    missing: bytes to fetch there, at most.
+    """
 
     node: str
     group: str
@@ -36,6 +39,7 @@ class Outlook:
     message: str = ""
     short: int = 0
     go: tuple[tuple[str, int], ...] | None = ()
+    missing: int = 0
 
     @property
     def fits(self) -> bool:
@@ -98,7 +102,7 @@ def _outlook(cache: CacheView, one: Forecast, fleet: Fleet, *, victims: bool) ->
             )
         )
     if one.waiting is None:
-        return Outlook(one.node, one.group, one.ready, one.verdict, sharing)
+        return Outlook(one.node, one.group, one.ready, one.verdict, sharing, missing=one.missing)
     lacks = one.waiting.reason is Reason.NO_SPACE
     return Outlook(
         node=one.node,

@@ -23,7 +23,7 @@ def page(found: Plan, *, in_use: frozenset[str] = frozenset()) -> list[Line]:
         groups: dict[tuple[object, ...], list[Outlook]] = {}
         for one in sorted(nodes, key=_order):
             groups.setdefault(
-                (one.group, one.verdict, one.ready, one.shared, one.reason), []
+                (one.group, one.verdict, one.ready, one.shared, one.reason, one.missing), []
             ).append(one)
         rows = []
         for each in groups.values():
@@ -42,17 +42,31 @@ def _order(one: Outlook) -> tuple[bool, int, str]:
 
 
 def _cells(one: Outlook, cache: CacheView, in_use: frozenset[str]) -> list[Cell]:
-    late = "" if one.ready else "; the node is not Ready"
+    late = "" if one.ready else "the node is not Ready"
     with_others = some(one.shared)
     if one.verdict is Verdict.PRESENT:
         why = f"with {with_others}" if one.shared else ""
-        return [one.group, Span("already there", Style.GOOD), why + late]
+        return [one.group, Span("already there", Style.GOOD), _joined(why, late)]
     if one.verdict is Verdict.FITS:
-        why = f"shares {size(cache.size)} with {with_others}" if one.shared else ""
-        return [one.group, Span("fits", Style.GOOD), why + late]
+        return [one.group, Span("fits", Style.GOOD), _joined(_sharing(one, cache), late)]
     if one.reason is not Reason.NO_SPACE:
-        return [one.group, Span(str(one.reason), Style.BAD), one.message + late]
-    return [one.group, Span(f"short by {size(one.short)}", Style.BAD), _go(one, in_use) + late]
+        return [one.group, Span(str(one.reason), Style.BAD), _joined(one.message, late)]
+    short = Span(f"short by {size(one.short)}", Style.BAD)
+    return [one.group, short, _joined(_go(one, in_use), late)]
+
+
+def _sharing(one: Outlook, cache: CacheView) -> str:
+    if not one.shared:
+        return ""
+    if one.missing:
+        return (
+            f"{some(one.shared)} has other files of it there; at most {size(one.missing)} to fetch"
+        )
+    return f"shares {size(cache.size)} with {some(one.shared)}"
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(filter(None, parts))
 
 
 def _go(one: Outlook, in_use: frozenset[str]) -> str:
@@ -84,8 +98,8 @@ def _answer(found: Plan) -> Line:
         text = f"{what} does not fit on {len(lacking):,} of {counted(len(nodes), 'node')}."
         return line(Span(text, Style.BAD))
     there = sum(one.verdict is Verdict.PRESENT for one in nodes)
-    fetch = sum(one.verdict is Verdict.FITS and not one.shared for one in nodes)
-    traffic = f", {size(fetch * cache.size)} to fetch in all" if fetch else ", nothing to fetch"
+    fetch = sum(one.missing for one in nodes)
+    traffic = f", at most {size(fetch)} to fetch in all" if fetch else ", nothing to fetch"
     held = f" ({there:,} hold it already)" if there else ""
     return line(Span(f"{what} fits on {counted(len(nodes), 'node')}{held}{traffic}.", Style.GOOD))
 
@@ -103,7 +117,9 @@ def as_data(found: Plan) -> dict[str, Any]:
 def _data(one: Outlook) -> dict[str, Any]:
     answer: dict[str, Any] = {"node": one.node, "nodeGroup": one.group, "nodeReady": one.ready}
     answer |= {"answer": one.verdict.value, "sharedWith": list(one.shared)}
-    if not one.fits:
+    if one.fits:
+        answer["bytesToFetch"] = one.missing
+    else:
         answer |= {"reason": str(one.reason), "message": one.message, "bytesShort": one.short}
         answer["wouldHaveToGo"] = None if one.go is None else [key for key, _ in one.go]
     return answer

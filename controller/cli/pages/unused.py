@@ -37,13 +37,16 @@ def page(found: Sequence[CacheFacts], *, now: datetime) -> list[Line]:
             f"on all disks together they take {total}."
         )
     )
-    lines.append(
-        line(
-            Span(
-                "Pods that mount a cache's volume without such a service are not seen. "
-                "To delete one: kubectl delete localmodelcache NAME",
-                Style.DIM,
-            )
-        )
-    )
+    text = "Pods that mount a cache's volume without such a service are not seen. To delete one: "
+    lines.append(line(Span(text + " or ".join(_deletions(idle)), Style.DIM)))
     return lines
+
+
+def _deletions(idle: Sequence[CacheFacts]) -> list[str]:
+    """The command for each kind that is listed; a namespace cache's key is NAMESPACE/NAME."""
+    kinds = {one.kind for one in idle}
+    commands = {
+        "LocalModelCache": "kubectl delete localmodelcache NAME",
+        "LocalModelNamespaceCache": "kubectl delete localmodelnamespacecache -n NAMESPACE NAME",
+    }
+    return [command for kind, command in commands.items() if kind in kinds]

@@ -103,16 +103,17 @@ async def run_process(
 class Terminal:
     """`async with Terminal(…) as screen:` a run on a terminal of 120 × 40; `text` is all that it was sent."""
 
-    def __init__(self, *arguments: str, env: Mapping[str, str]) -> None:
-        self._arguments = arguments
+    def __init__(
+        self, *arguments: str, env: Mapping[str, str], program: tuple[str, ...] = PROGRAM
+    ) -> None:
+        self._command = (*program, *arguments)
         self._env = environment(TERM="xterm-256color", COLUMNS="120", LINES="40", **env)
         self.text = ""
 
     async def __aenter__(self) -> "Terminal":
         self._master, slave = pty.openpty()
         self.process = await asyncio.create_subprocess_exec(
-            *PROGRAM,
-            *self._arguments,
+            *self._command,
             env=self._env,
             stdin=slave,
             stdout=slave,
@@ -129,6 +130,9 @@ class Terminal:
             self.process.kill()
             await self.process.wait()
         os.close(self._master)
+
+    def write(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
 
     async def until(self, text: str) -> None:
         async with asyncio.timeout(_SECONDS):

@@ -170,4 +170,8 @@ def test_what_no_service_uses_is_listed_by_size_and_age() -> None:
     found = [*(facts(made, name) for name in ("small", "big", "old", "going")), cache_facts(wire)]
     assert [one.key for one in unused(found)] == ["big", "small", "old"]
     compare("gc", unused_page(found, now=LATER))
+    made.put("cache", cache("theirs", namespace="team"))
+    text = plain(unused_page([facts(made, "team/theirs")], now=LATER))
+    assert text.endswith("kubectl delete localmodelnamespacecache -n NAMESPACE NAME\n")
+    assert "delete localmodelcache" not in text
     assert "Every one of 1 cache is used" in plain(unused_page([cache_facts(wire)], now=LATER))

@@ -3,6 +3,7 @@
 import json
 import time as clock
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +13,8 @@ from controller.cli.pages.plan import Plan, must_go, plan, with_size
 from controller.cli.pages.plan_page import as_data, page
 from controller.cli.pages.text import plain
 from shared.domain import parse
-from shared.domain.forecast import Verdict
-from tests.unit.cli.fleet import DISK, GIB, Cluster, cache, done, fleet, group, node
+from shared.domain.forecast import Verdict, real_sizes
+from tests.unit.cli.fleet import DISK, GIB, Cluster, cache, done, fleet, group, loading, node
 from tests.unit.cli.picture import compare
 
 
@@ -125,6 +126,53 @@ def test_a_cache_that_is_there_already_is_told_so(cluster: Cluster) -> None:
     assert plain(page(found)).endswith(
         "old (40.0 GiB) fits on 2 nodes (2 hold it already), nothing to fetch.\n"
     )
+
+
+def test_another_selection_of_the_same_files_is_not_there(cluster: Cluster) -> None:
+    """Of `old` only the safetensors are on the nodes."""
+    selected: dict[str, Any] = {
+        "uri": "s3://models/old",
+        "size": "40Gi",
+        "allowPatterns": ["*.safetensors"],
+    }
+    cluster.put("cache", cache("old", **selected))
+    cluster.settle()
+    for name in "ab":
+        cluster.report(name, done("old", "s3://models/old", 40 * GIB))
+    cluster.settle()
+
+    def verdicts(wire: dict[str, Any]) -> set[tuple[Verdict, int]]:
+        return {(o.verdict, o.missing) for o in plan(parse.cache(wire), fleet(cluster)).outlooks}
+
+    everything = {**selected, "allowPatterns": []}
+    assert verdicts(cache("new", **selected)) == {(Verdict.PRESENT, 0)}
+    assert verdicts(cache("new", **everything)) == {(Verdict.FITS, 40 * GIB)}
+    assert verdicts(cache("old", **everything)) == {(Verdict.FITS, 40 * GIB)}
+    assert verdicts(cache("old", **selected)) == {(Verdict.PRESENT, 0)}
+    found = plan(parse.cache(cache("new", **everything)), fleet(cluster))
+    compare("plan_other_files", page(found))
+    assert {one["bytesToFetch"] for one in as_data(found)["nodes"]} == {40 * GIB}
+
+
+def test_a_cache_whose_uri_would_change_is_not_there(cluster: Cluster) -> None:
+    found = plan(parse.cache(cache("old", uri="s3://models/v2", size="50Gi")), fleet(cluster))
+    assert {(one.verdict, one.missing) for one in found.outlooks} == {(Verdict.FITS, 50 * GIB)}
+
+
+def test_sizes_that_agents_found_for_another_uri_do_not_count(cluster: Cluster) -> None:
+    """The nodes still report what `old` was before."""
+    changed = parse.cache(cache("old", uri="s3://models/v2", size="1Gi"))
+    works = fleet(cluster).works.values()
+    assert real_sizes(works, [changed]) == {}
+    assert real_sizes(works, [parse.cache(cluster.stored["cache", "old"])]) == {"old": 40 * GIB}
+
+
+def test_what_is_still_on_its_way_with_another_cache_is_fetched_once(cluster: Cluster) -> None:
+    for name in "ab":
+        cluster.report(name, loading("old", 0.5, uri="s3://models/old"))
+    found = planned(cluster, "40Gi", uri="s3://models/old")
+    assert {(one.verdict, one.missing) for one in found.outlooks} == {(Verdict.FITS, 0)}
+    assert "shares 40.0 GiB with old" in plain(page(found))
 
 
 def test_groups_that_do_not_exist_and_groups_without_nodes_fit_nothing(cluster: Cluster) -> None:

@@ -171,6 +171,11 @@ async def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, env: dict[str, st
         ("gc",),
         ("completion", "tcsh"),
         ("plan", "s3://models/m", "-g", "gpu", "--offline"),
+        ("plan", "-f", "m.yaml", "-g", "gpu"),
+        ("plan", "-f", "m.yaml", "--name", "m"),
+        ("plan", "-f", "m.yaml", "--size", "auto"),
+        ("plan", "-f", "m.yaml", "--allow", "*"),
+        ("plan", "-f", "m.yaml", "--ignore", "*"),
     ],
 )
 async def test_wrong_usage_has_its_own_exit_code(
@@ -250,11 +255,31 @@ async def test_a_plan_measures_the_source_and_writes_nothing(
     assert "m (2.0 TiB) does not fit on 3 of 3 nodes." in ended.out
     ended = await run("plan", "-f", "-", "--offline", env=env, given=path.read_text())
     assert (ended.code, ended.err) == (0, "")
-    assert "m (1.0 GiB) fits on 3 nodes, 3.0 GiB to fetch in all." in ended.out
+    assert "m (1.0 GiB) fits on 3 nodes, at most 3.0 GiB to fetch in all." in ended.out
     ended = await run("plan", f"file://{model}/none", "-g", "gpu", env=env)
     assert ended.code == 3
     assert "The source cannot be measured: " in ended.err
     assert bodies(server.asked) == []
+
+
+async def test_a_plan_of_a_file_takes_the_namespace_that_is_asked_for(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "cache.yaml"
+    theirs = cache("m") | KIND | {"kind": "LocalModelNamespaceCache"}
+    path.write_text(yaml.safe_dump(theirs))
+    for more, key in (((), "default/m"), (("-n", "team"), "team/m")):
+        ended = await run("plan", "-f", path, "--offline", *more, env=env)
+        assert ended.out.splitlines()[-1].startswith(f"{key} (1.0 GiB) fits"), ended
+    theirs["metadata"]["namespace"] = "other"
+    path.write_text(yaml.safe_dump(theirs))
+    ended = await run("plan", "-f", path, "--offline", "-n", "team", env=env)
+    assert (ended.code, ended.out) == (2, "")
+    assert "names the namespace other, -n another one" in ended.err
+    path.write_text(yaml.safe_dump(cache("m") | KIND))
+    ended = await run("plan", "-f", path, "--offline", "-n", "team", env=env)
+    assert (ended.code, ended.out) == (2, "")
+    assert "belongs to no namespace" in ended.err
 
 
 KIND = {"apiVersion": "serving.kserve.io/v1alpha1", "kind": "LocalModelCache"}
@@ -334,6 +359,19 @@ async def test_waiting_tells_why_it_gave_up(env: dict[str, str], cluster: Cluste
     assert ended.err == (
         "Not Ready within 1s: llama.\nHint: kubectl localmodel explain llama says why.\n"
     )
+
+
+async def test_waiting_ends_when_one_stalls_if_that_is_asked(
+    env: dict[str, str], cluster: Cluster
+) -> None:
+    running = asyncio.create_task(run("wait", "llama", "--fail-fast", "--timeout", "0", env=env))
+    await asyncio.sleep(0.5)
+    assert not running.done(), "llama is only Reconciling"
+    cluster.report("b", failed("llama", "AccessDenied", "403"))
+    cluster.settle()
+    ended = await running
+    assert ended.code == 4
+    assert ended.err == "Not Ready: llama.\nHint: kubectl localmodel explain llama says why.\n"
 
 
 async def test_a_reader_that_goes_away_is_no_error(env: dict[str, str]) -> None:

@@ -1,8 +1,10 @@
 """Looking again and again: what is old is said to be old, and logs are not flooded."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import yaml
@@ -12,6 +14,8 @@ from controller.cli.outcome import Exit, Problem
 from controller.cli.pages.text import Line, line
 from controller.cli.rounds import Rounds
 from controller.cli.screen import follow
+
+T = TypeVar("T")
 
 
 def failing(*exits: Exit | None) -> Rounds[int]:
@@ -27,8 +31,8 @@ def failing(*exits: Exit | None) -> Rounds[int]:
     return Rounds(read, seconds=0)
 
 
-async def first(rounds: Rounds[int], many: int) -> list[tuple[int, str | None]]:
-    found: list[tuple[int, str | None]] = []
+async def first(rounds: Rounds[T], many: int) -> list[tuple[T, str | None]]:
+    found: list[tuple[T, str | None]] = []
     async for value, stale in rounds:
         found.append((value, stale))
         if len(found) == many:
@@ -45,6 +49,18 @@ async def test_an_outage_shows_what_was_seen_last_and_when() -> None:
     assert stale is not None
     assert stale.startswith("As of ")
     assert stale.endswith("The API server cannot be reached: refused.")
+
+
+async def test_the_last_look_is_when_the_time_is_over_and_not_after_a_full_rest() -> None:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+
+    async def read() -> float:
+        return loop.time() - started
+
+    rounds = Rounds(read, seconds=60, until=started + 0.2)
+    (_, _), (second, _) = await first(rounds, 2)
+    assert 0.2 <= second < 30
 
 
 @pytest.mark.parametrize("exits", [(Exit.RETRYABLE,), (None, Exit.STALLED)])
