@@ -103,9 +103,14 @@ def test_no_disk_of_a_node_holds_them(site: Site) -> None:
         assert found.split() == []
 
 
-def test_an_agent_that_dies_leaves_no_core(site: Site) -> None:
-    """A core would hold the secrets that it had in memory."""
+def test_a_program_that_dies_leaves_no_core(site: Site) -> None:
+    """A core would hold the secrets that it had in memory; one that the kernel pipes to a handler minds no limit."""
     for node in NODES:
-        for pid in site.cluster.nodes[node].host_pids("localmodel-agent run"):
+        pids = site.cluster.nodes[node].host_pids("localmodel-")
+        assert pids
+        for pid in pids:
             limits = Path(f"/proc/{pid}/limits").read_text()
             assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE), limits
+            # What may not be dumped belongs to root here, whoever runs it.
+            assert Path(f"/proc/{pid}").stat().st_uid != 0
+            assert Path(f"/proc/{pid}/environ").stat().st_uid == 0

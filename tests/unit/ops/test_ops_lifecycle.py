@@ -48,6 +48,23 @@ def test_a_signal_lets_the_program_drain_and_end_with_its_own_code(number: signa
     assert number.name in err
 
 
+def test_a_program_leaves_no_core_not_even_to_a_pipe() -> None:
+    program = """
+import asyncio, ctypes, resource, sys
+from shared.ops import lifecycle
+
+async def main(stop):
+    print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+    return 0
+
+sys.exit(lifecycle.run(main))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stdout == "(0, 0) 0\n"
+
+
 def test_a_second_signal_ends_it_at_once() -> None:
     child = started("slow")
     child.send_signal(signal.SIGTERM)
