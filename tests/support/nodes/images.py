@@ -1,12 +1,17 @@
 """The images that nodes run, built by buildah on a Debian made by debootstrap, as archives for containerd to import."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +33,8 @@ _BALLAST = (
 _PAUSE = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _BUILD_SECONDS = 900
+_KEPT_SECONDS = 24 * 3600
+_PARTIAL = ".partial-"
 AGENT = "ghcr.io/localmodel/agent:0.1.0"
 CONTROLLER = "ghcr.io/localmodel/controller:0.1.0"
 READER = "localhost/reader:1"
@@ -81,15 +88,13 @@ def program(name: str, *, changed: str = "", again: bool = False) -> Archive:
     whatever is there.
     """
     tag = {"agent": AGENT, "controller": CONTROLLER}[name] + (f"-{changed}" if changed else "")
-    path = _place(tag + ("-again" if again else ""), *_sources(name), base())
-    if again or not path.exists():
-        build = ["bud", "--format=docker", "--isolation=chroot", "--timestamp=0", "--layers"]
-        build += ["--no-cache"] if again else []
-        build += [f"--build-arg=BASE={base()}", f"--file=Dockerfile.{name}", *_trusting()]
-        build += [f"--label=localmodel.test/changed={changed}"] if changed else []
-        _buildah(*build, f"--tag={tag}", ".")
-        _save(tag, path)
-    return Archive(path)
+    foundation = base()
+    build = ["bud", "--format=docker", "--isolation=chroot", "--timestamp=0", "--layers"]
+    build += ["--no-cache"] if again else []
+    build += [f"--build-arg=BASE={foundation}", f"--file=Dockerfile.{name}", *_trusting()]
+    build += [f"--label=localmodel.test/changed={changed}"] if changed else []
+    path = _place(tag + ("-again" if again else ""), *_sources(name), foundation)
+    return Archive(_made(path, tag, lambda: _buildah(*build, f"--tag={tag}", "."), again=again))
 
 
 def reader() -> Path:
@@ -102,39 +107,41 @@ def reader() -> Path:
 RUN python3 -m venv /opt/reader && /opt/reader/bin/pip install --quiet onnxruntime=={locked[1]}
 USER 4711:4711
 """
-    path = _place(READER, recipe)
-    if not path.exists():
+
+    def build() -> None:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "Dockerfile").write_text(recipe)
-            build = ["bud", "--isolation=chroot", "--layers", "--timestamp=0", *_trusting()]
-            _buildah(*build, f"--tag={READER}", folder)
-        _save(READER, path)
-    return path
+            command = ["bud", "--isolation=chroot", "--layers", "--timestamp=0", *_trusting()]
+            _buildah(*command, f"--tag={READER}", folder)
+
+    return _made(_place(READER, recipe), READER, build)
 
 
 def pause() -> Path:
     """What holds a pod's namespaces."""
-    path = _place(PAUSE, _PAUSE)
-    if not path.exists():
+
+    def build() -> None:
         with tempfile.TemporaryDirectory() as folder:
             program = Path(folder) / "pause"
             command = ["cc", "-static", "-O2", "-x", "c", "-o", str(program), "-"]
             subprocess.run(command, input=_PAUSE, text=True, check=True, timeout=60)
             _commit(program, "/pause", PAUSE, "--entrypoint", '["/pause"]')
-        _save(PAUSE, path)
-    return path
+
+    return _made(_place(PAUSE, _PAUSE), PAUSE, build)
 
 
 def base() -> str:
     """A Debian with Python, in place of the official Python image that no registry gives us."""
     tag = f"localhost/base:{_key(_SUITE, _PACKAGES, *_BALLAST)}"
-    if not _buildah("images", "--quiet", "--filter", f"reference={tag}").strip():
-        with tempfile.TemporaryDirectory(dir=_folder()) as folder:
-            root = Path(folder) / "root"
-            _run(["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(root)])
-            for name in _BALLAST:
-                shutil.rmtree(root / name, ignore_errors=True)
-            _commit(root, "/", tag)
+    with _alone():
+        if not _buildah("images", "--quiet", "--filter", f"reference={tag}").strip():
+            with tempfile.TemporaryDirectory(dir=_folder()) as folder:
+                root = Path(folder) / "root"
+                make = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE]
+                _run([*make, str(root)])
+                for name in _BALLAST:
+                    shutil.rmtree(root / name, ignore_errors=True)
+                _commit(root, "/", tag)
     return tag
 
 
@@ -153,14 +160,49 @@ def _place(tag: str, *ingredients: str) -> Path:
     return _folder() / f"{re.sub(r'[^a-z0-9.]+', '-', tag)}.{_key(*ingredients)}.tar"
 
 
+def _made(path: Path, tag: str, build: Callable[[], object], *, again: bool = False) -> Path:
+    with _alone():
+        if again or not _there(path):
+            build()
+            _save(tag, path)
+    return path
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One builds at a time on a machine: another run, of other sources, gives its image the same tag."""
+    with (_folder() / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _save(tag: str, path: Path) -> None:
-    """Whole or not at all; older ones of the same name go."""
-    for old in path.parent.glob(f"{path.name.rsplit('.', 2)[0]}.????????????.tar"):
-        old.unlink()
-    fresh = path.with_suffix(".partial")
-    fresh.unlink(missing_ok=True)
-    _buildah("push", "--quiet", tag, f"docker-archive:{fresh}:{tag}")
-    fresh.rename(path)
+    """Whole or not at all; what nobody wanted for a day goes."""
+    prune(path.parent)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
+        fresh = Path(folder) / path.name
+        _buildah("push", "--quiet", tag, f"docker-archive:{fresh}:{tag}")
+        fresh.rename(path)
+
+
+def prune(folder: Path, *, older_than: float = _KEPT_SECONDS) -> None:
+    """Another run on this machine, of other sources, still imports the archives that it was given."""
+    oldest = time.time() - older_than
+    for archive in folder.glob("*.tar"):
+        if archive.stat().st_mtime < oldest:
+            archive.unlink(missing_ok=True)
+    for partial in folder.glob(f"{_PARTIAL}*"):
+        if partial.stat().st_mtime < oldest:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _there(path: Path) -> bool:
+    """An archive that is wanted is kept for another day."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _sources(name: str) -> list[str]:
