@@ -29,6 +29,7 @@ MINE, OTHER = "rights-1", "rights-2"
 SPEC: dict[str, Any] = {"spec": {"localModels": []}}
 STATUS = {"status": {"modelStatus": {"m": "ModelDownloaded"}}}
 SECRET = "hf-token"
+FOREIGN_EVENT = "rights.foreign"
 DRY = "?dryRun=All"
 _SECONDS = 10
 _MEDIA_TYPES = {"PATCH": "application/merge-patch+json"}
@@ -87,7 +88,7 @@ def inhabit(cluster: Cluster) -> None:
 
 
 def furnish(cluster: Cluster) -> None:
-    """One secret, and a ServiceAccount beside it."""
+    """One secret, a ServiceAccount beside it, and somebody else's event."""
     cluster.apply(
         {
             "apiVersion": "v1",
@@ -99,6 +100,7 @@ def furnish(cluster: Cluster) -> None:
             "kind": "ServiceAccount",
             "metadata": {"name": "reader", "namespace": CREDENTIALS_NAMESPACE},
         },
+        event("default", name=FOREIGN_EVENT),
     )
 
 
@@ -132,11 +134,11 @@ def lease(name: str, namespace: str = AGENTS_NAMESPACE) -> dict[str, Any]:
     }
 
 
-def event(namespace: str) -> dict[str, Any]:
+def event(namespace: str, *, name: str = "rights.1") -> dict[str, Any]:
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": "rights.1", "namespace": namespace},
+        "metadata": {"name": name, "namespace": namespace},
         "eventTime": "2026-01-01T00:00:00.000000Z",
         "reportingController": "test",
         "reportingInstance": "test",

@@ -5,6 +5,7 @@ import pytest
 from tests.cluster.rights import (
     DRY,
     EVENTS,
+    FOREIGN_EVENT,
     LEASES,
     MINE,
     OTHER,
@@ -41,6 +42,11 @@ MAY: dict[str, Request] = {
     "see its lease": ("GET", f"{LEASES.format(AGENTS_NAMESPACE)}/{MINE}", None),
     "renew its lease": ("PUT", f"{LEASES.format(AGENTS_NAMESPACE)}/{MINE}", lease(MINE)),
     "record an event": ("POST", EVENTS.format("default") + DRY, event("default")),
+    "count another's event up": (
+        "PATCH",
+        f"{EVENTS.format('default')}/{FOREIGN_EVENT}{DRY}",
+        {"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"}},
+    ),
 }
 
 MAY_NOT: dict[str, Request] = {
@@ -101,6 +107,8 @@ MAY_NOT: dict[str, Request] = {
         LEASES.format("kube-node-lease"),
         lease(MINE, "kube-node-lease"),
     ),
+    "delete events": ("DELETE", f"{EVENTS.format('default')}/{FOREIGN_EVENT}", None),
+    "read events": ("GET", EVENTS.format("default"), None),
     "record events elsewhere": ("POST", EVENTS.format("kube-system"), event("kube-system")),
     "list nodes": ("GET", "/api/v1/nodes", None),
     "relabel its node": ("PATCH", f"/api/v1/nodes/{MINE}", {"metadata": {"labels": {"a": "b"}}}),
