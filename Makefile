@@ -9,12 +9,12 @@ VERSION := 0.1.0
 RUN := uv run --frozen --no-sync
 export PATH := $(PATH):$(CACHE)/uv/bin
 
-.PHONY: help setup uv nginx chromium controlplane servers lint fmt crds test test-unit test-component test-cluster test-e2e images audit demo demo-cluster bench bench-controller clean
+.PHONY: help setup uv nginx chromium shells controlplane servers lint fmt crds test test-unit test-component test-cluster test-e2e images audit demo demo-cluster bench bench-controller clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
-setup: uv nginx chromium controlplane ## Install all that tests and demo need; once, about 10 minutes on two cores
+setup: uv nginx chromium shells controlplane ## Install all that tests and demo need; once, about 10 minutes on two cores
 
 # In a folder of its own: a distribution's Python lets nobody install beside its packages.
 uv:
@@ -35,6 +35,13 @@ chromium:
 	  as_root=$$(test "$$(id -u)" = 0 || echo sudo); \
 	  { $$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 	  || { echo "chromium could not be installed: do it with this machine's package manager"; exit 1; }
+
+shells:
+	@command -v zsh >/dev/null && command -v fish >/dev/null || { \
+	  echo "installing zsh and fish, whose completion the tests try"; \
+	  as_root=$$(test "$$(id -u)" = 0 || echo sudo); \
+	  { $$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends zsh fish >/dev/null; } \
+	  || echo "zsh and fish could not be installed: the tests of their completion are skipped"; }
 
 controlplane: uv
 	@$(PYTHON) -m tests.support.binaries

@@ -13,7 +13,7 @@ from controller.cli.pages.status import Shown, detail, names, overview, summary
 from controller.cli.pages.status_data import as_data
 from controller.cli.pages.text import Line, Span, Style, line
 from controller.cli.rounds import Rounds
-from controller.cli.screen import follow, show, show_data
+from controller.cli.screen import follow, show, show_data, width
 from shared.domain import parse
 from shared.kube.resource import LOCAL_MODEL_NODE_GROUPS
 
@@ -53,7 +53,7 @@ async def status(
         elif not found:
             say("There are no caches here. kubectl localmodel create URI --group GROUP makes one.")
         else:
-            show(overview(found, now=read.now(), wide=output == "wide"))
+            show(overview(found, now=read.now(), wide=output == "wide", width=width()))
         return Exit.OK
 
 
@@ -70,7 +70,7 @@ async def _watched(
             page = detail(one, now=read.now(), wide=wide)
         else:
             found, _ = await read.overview(cluster, namespace, wide=wide)
-            page = overview(found, now=read.now(), wide=wide)
+            page = overview(found, now=read.now(), wide=wide, width=width())
         latest[0] = brief(found)
         return page
 

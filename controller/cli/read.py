@@ -30,6 +30,10 @@ from shared.kube.resource import (
 AGENTS_NAMESPACE: Final = "localmodel-agents"
 
 
+# Some 5 MiB of LocalModelNodes.
+_FEW_COPIES: Final = 2000
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Caches, and what could not be listed."""
@@ -147,9 +151,10 @@ async def shown(cluster: Cluster, found: CacheFacts) -> tuple[Shown, tuple[str, 
 async def overview(
     cluster: Cluster, namespace: str | None, *, wide: bool
 ) -> tuple[list[Shown], Seen]:
-    """Copies are read of those caches only whose figures move, or of all, and why they are as they are, when `wide`."""
+    """Copies are read of those caches only whose figures move, or of all in a small fleet; why they are so, when `wide`."""
     seen = await caches(cluster, namespace)
-    only = {one.key for one in seen.caches if wide or not one.ready}
+    every = wide or sum(one.copies.get("total", 0) for one in seen.caches) <= _FEW_COPIES
+    only = {one.key for one in seen.caches if every or not one.ready}
     works = await nodes(cluster, only) if only else None
     if wide and works is not None:
         made, refused = await _with_copies(cluster, seen.caches, works)

@@ -22,7 +22,7 @@ _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 def show(lines: Sequence[Line]) -> None:
     """Long lines are cut on a terminal, never elsewhere."""
     if not _coloured():
-        sys.stdout.write(plain(lines, width=_width()))
+        sys.stdout.write(plain(lines, width=width()))
         return
     from rich.console import Console
 
@@ -71,9 +71,9 @@ async def _redraw(pages: AsyncIterator[Sequence[Line]]) -> None:
 def _text(lines: Sequence[Line]) -> "Text":
     from rich.text import Text
 
-    width, made = _width(), Text(no_wrap=True, overflow="ellipsis")
+    columns, made = width(), Text(no_wrap=True, overflow="ellipsis")
     for one in lines:
-        for span in cut(one, width):
+        for span in cut(one, columns):
             made.append(span.text, style=span.style.value or None)
         made.append("\n")
     return made
@@ -85,5 +85,6 @@ def _coloured() -> bool:
     )
 
 
-def _width() -> int | None:
+def width() -> int | None:
+    """Of the terminal; None where lines may be as long as they are."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

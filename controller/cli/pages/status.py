@@ -92,11 +92,18 @@ def in_order(found: Sequence[Shown]) -> list[Shown]:
     return sorted(found, key=lambda one: (order.index(one.style), one.cache.key))
 
 
-def overview(found: Sequence[Shown], *, now: datetime, wide: bool = False) -> list[Line]:
-    """A line per cache."""
-    head = ["CACHE", "STATE", "COPIES", "DONE", "RATE", "LEFT", "REASON", "NEXT TRY"]
-    head += ["VERIFIED", "SIZE", "REVISION", "AGE", "SOURCE"] if wide else []
+def overview(
+    found: Sequence[Shown], *, now: datetime, wide: bool = False, width: int | None = None
+) -> list[Line]:
+    """A line per cache. How copies were verified is left out where it would cost others their place in `width`."""
+    head = ["CACHE", "STATE", "COPIES", "DONE", "VERIFIED", "RATE", "LEFT", "REASON", "NEXT TRY"]
+    head += ["SIZE", "REVISION", "AGE", "SOURCE"] if wide else []
     rows = [_overview_row(one, now=now, wide=wide) for one in in_order(found)]
+    if width is not None and not wide:
+        figures = table(head, [row[:-1] for row in rows])
+        if any(sum(len(span.text) for span in one) > width for one in figures):
+            at = head.index("VERIFIED")
+            head, rows = head[:at] + head[at + 1 :], [row[:at] + row[at + 1 :] for row in rows]
     return table([*head, "MESSAGE"], rows)
 
 
@@ -114,6 +121,7 @@ def _overview_row(one: Shown, *, now: datetime, wide: bool) -> list[Cell]:
             f"{count}, {failed} failed" if failed else count, Style.BAD if failed else Style.PLAIN
         ),
         percent(done, total),
+        one.verified_by,
         rate(moving_rate(one.copies)),
         "" if left is None else span_of(left),
         "" if fine else one.reason,
@@ -122,7 +130,6 @@ def _overview_row(one: Shown, *, now: datetime, wide: bool) -> list[Cell]:
     if wide:
         view = cache.view
         cells += [
-            one.verified_by,
             size(view.size),
             view.revision or "",
             ago(cache.created, now),

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
@@ -11,8 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.cluster import REPOSITORY
-from tests.unit.cli.fleet import GIB, Cluster, cache, done, failed, node
+from tests.unit.cli.fleet import Cluster, cache, done, failed, node
 from tests.unit.cli.program import (
     PROGRAM,
     Terminal,
@@ -103,6 +101,22 @@ async def test_data_of_all_caches_says_why_one_is_not_placed(
         assert ("NoSpace" in reasons) == (one["name"] in ("big", "huge"))
     nodes = [asked for asked in server.asked if asked.path == "/api/v1/nodes"]
     assert len(nodes) == 1, "the fleet is read once for all of them"
+
+
+async def test_how_ready_caches_were_verified_is_shown_unless_it_would_cost_much(
+    cluster: Cluster, server: ApiServer, env: dict[str, str]
+) -> None:
+    for name in "abc":
+        cluster.report(name, done("llama"), done("team/tiny", "s3://models/tiny"))
+    cluster.settle()
+    text = (await run("status", env=env)).out
+    assert [row.split()[1:5] for row in text.splitlines()[1:]] == [
+        ["Ready", "3/3", "100%", "sha256"]
+    ] * 2
+    cluster.stored["cache", "llama"]["status"]["copies"]["total"] = 10_000
+    server.asked.clear()
+    assert "VERIFIED" not in (await run("status", env=env)).out
+    assert [asked for asked in server.asked if asked.path.endswith("localmodelnodes")] == []
 
 
 async def test_what_does_not_exist_is_told_with_what_is_similar(env: dict[str, str]) -> None:
@@ -238,71 +252,6 @@ async def test_a_retry_changes_an_annotation_and_owns_nothing_else(
     assert (await run("retry", "llama", "a", env=env)).out == "Nothing failed on a: Published.\n"
     assert "No copy of team/tiny has failed" in (await run("retry", "team/tiny", env=env)).out
     assert bodies(server.asked) == []
-
-
-async def test_a_plan_measures_the_source_and_writes_nothing(
-    server: ApiServer, env: dict[str, str], tmp_path: Path
-) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    with (model / "weights").open("wb") as file:
-        file.truncate(2000 * GIB)
-    path = tmp_path / "cache.yaml"
-    path.write_text(yaml.safe_dump(cache("m", uri=f"file://{model}") | KIND))
-    ended = await run("plan", "-f", path, env=env)
-    assert ended.code == 4
-    assert "more than the declared 1.0 GiB: raise modelSize" in ended.err
-    assert "m (2.0 TiB) does not fit on 3 of 3 nodes." in ended.out
-    ended = await run("plan", "-f", "-", "--offline", env=env, given=path.read_text())
-    assert (ended.code, ended.err) == (0, "")
-    assert "m (1.0 GiB) fits on 3 nodes, at most 3.0 GiB to fetch in all." in ended.out
-    ended = await run("plan", f"file://{model}/none", "-g", "gpu", env=env)
-    assert ended.code == 3
-    assert "The source cannot be measured: " in ended.err
-    assert bodies(server.asked) == []
-
-
-async def test_a_plan_of_a_file_takes_the_namespace_that_is_asked_for(
-    env: dict[str, str], tmp_path: Path
-) -> None:
-    path = tmp_path / "cache.yaml"
-    theirs = cache("m") | KIND | {"kind": "LocalModelNamespaceCache"}
-    path.write_text(yaml.safe_dump(theirs))
-    for more, key in (((), "default/m"), (("-n", "team"), "team/m")):
-        ended = await run("plan", "-f", path, "--offline", *more, env=env)
-        assert ended.out.splitlines()[-1].startswith(f"{key} (1.0 GiB) fits"), ended
-    theirs["metadata"]["namespace"] = "other"
-    path.write_text(yaml.safe_dump(theirs))
-    ended = await run("plan", "-f", path, "--offline", "-n", "team", env=env)
-    assert (ended.code, ended.out) == (2, "")
-    assert "names the namespace other, -n another one" in ended.err
-    path.write_text(yaml.safe_dump(cache("m") | KIND))
-    ended = await run("plan", "-f", path, "--offline", "-n", "team", env=env)
-    assert (ended.code, ended.out) == (2, "")
-    assert "belongs to no namespace" in ended.err
-
-
-KIND = {"apiVersion": "serving.kserve.io/v1alpha1", "kind": "LocalModelCache"}
-
-
-async def test_without_the_agents_program_it_says_so_and_counts_what_is_declared(
-    env: dict[str, str], tmp_path: Path
-) -> None:
-    """A Python beside which no other program lies."""
-    alone = tmp_path / "bin/python"
-    alone.parent.mkdir()
-    alone.symlink_to(sys.executable)
-    packages = os.pathsep.join([str(REPOSITORY), *(p for p in sys.path if "site-packages" in p)])
-    env = {**env, "PATH": "/nonexistent", "PYTHONPATH": packages}
-    program = (str(alone), "-m", "controller.cli")
-    path = tmp_path / "cache.yaml"
-    path.write_text(yaml.safe_dump(cache("m") | KIND))
-    ended = await run_process(program, "plan", "-f", path, env=env)
-    assert ended.code == 0, ended.err
-    assert "localmodel-agent is not installed: modelSize counts" in ended.err
-    ended = await run_process(program, "create", "s3://models/m", "-g", "gpu", env=env)
-    assert ended.code == 3
-    assert "give --size, such as --size 20Gi, or install localmodel-agent" in ended.err
 
 
 async def test_colours_are_for_terminals_only(env: dict[str, str]) -> None:

@@ -73,6 +73,9 @@ def test_all_caches_stand_in_one_table_trouble_first(mixed: Cluster) -> None:
     compare("status_all", [*overview(found, now=LATER), summary(found)])
     compare("status_wide", overview(found, now=LATER, wide=True))
     compare("status_names", names(found))
+    narrow = plain(overview(found, now=LATER, width=70))
+    assert "VERIFIED" not in narrow, "what is wrong is more important"
+    assert "REASON" in narrow
     assert [one.cache.key for one in in_order(found)][:2] == ["stuck", "team/lost"]
 
 
