@@ -25,7 +25,7 @@ from controller.execute_volumes import VolumeExecutor
 from controller.herald import Herald
 from controller.router import Router
 from shared.domain import parse
-from shared.domain.views import CacheView, WorkView
+from shared.domain.views import CacheView, GroupView, WorkView
 from shared.kube.client import KubeClient
 from shared.kube.errors import AlreadyExists, NotFound
 from shared.kube.events import EventRecorder, ObjectRef
@@ -74,7 +74,7 @@ class Executor:
                 await self._apply_cache_status(cache, dict(status))
                 self._tell(_reference(cache), announce, action="Place")
             case ApplyGroupStatus(group=group, status=status, announce=announce):
-                await self._apply_group_status(group.name, dict(status))
+                await self._apply_group_status(group, dict(status))
                 reference = ObjectRef(
                     LOCAL_MODEL_NODE_GROUPS.api_version,
                     LOCAL_MODEL_NODE_GROUPS.kind,
@@ -164,24 +164,50 @@ class Executor:
         }
         try:
             answer = await self._client.apply(
-                resource, body, namespace=cache.namespace, subresource="status"
+                resource,
+                body,
+                namespace=cache.namespace,
+                subresource="status",
+                metadata_only=True,
             )
         except NotFound:
             return
-        self._router.cache(_key(cache), None, parse.cache(answer))
+        shown = parse.cache({"metadata": answer["metadata"], "status": status})
+        known = self._router.world.caches.get(cache.key)
+        if known is not None and _unedited(known, shown):
+            written = replace(
+                known,
+                revision=shown.revision,
+                users=shown.users,
+                status=shown.status,
+                conditions=shown.conditions,
+                resource_version=shown.resource_version,
+            )
+            self._router.cache(_key(cache), None, written)
 
-    async def _apply_group_status(self, name: str, status: dict[str, Any]) -> None:
+    async def _apply_group_status(self, group: GroupView, status: dict[str, Any]) -> None:
         body = {
             "apiVersion": LOCAL_MODEL_NODE_GROUPS.api_version,
             "kind": LOCAL_MODEL_NODE_GROUPS.kind,
-            "metadata": {"name": name},
+            "metadata": {"name": group.name},
             "status": status,
         }
         try:
-            answer = await self._client.apply(LOCAL_MODEL_NODE_GROUPS, body, subresource="status")
+            answer = await self._client.apply(
+                LOCAL_MODEL_NODE_GROUPS, body, subresource="status", metadata_only=True
+            )
         except NotFound:
             return
-        self._router.group(ObjectKey(None, name), None, parse.group(answer))
+        shown = parse.group({"metadata": answer["metadata"], "status": status})
+        known = self._router.world.groups.get(group.name)
+        if known is not None and _unedited(known, shown):
+            written = replace(
+                known,
+                status=shown.status,
+                conditions=shown.conditions,
+                resource_version=shown.resource_version,
+            )
+            self._router.group(ObjectKey(None, group.name), None, written)
 
     def _tell(
         self, regarding: ObjectRef, announcements: tuple[Announcement, ...], *, action: str
@@ -190,6 +216,15 @@ class Executor:
             self._recorder.event(
                 regarding, type=told.type, reason=told.reason, message=told.message, action=action
             )
+
+
+def _unedited(before: CacheView | GroupView, now: CacheView | GroupView) -> bool:
+    """Whether the spec is as we know it; if not, the watch tells it all."""
+    return (before.uid, before.generation, before.deleting) == (
+        now.uid,
+        now.generation,
+        now.deleting,
+    )
 
 
 def _resource(cache: CacheView) -> Resource:

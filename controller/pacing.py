@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Literal
 
 _MOST: Final = 10  # edits that never pause are answered after this many quiet times anyway
 _KEYS_PER_QUIET: Final = (
@@ -62,26 +62,46 @@ class Settling:
         self._hand_on(keys)
 
 
+Change = Literal["facts", "copies", "progress"]
+"""What changed: specs, services, deletion and the like; what nodes hold; or nothing but bytes."""
+
+
 class Pace:
     """How long a status has to wait. Time is the caller's monotonic clock."""
 
     def __init__(self, debounce: float) -> None:
         self._debounce = debounce
         self._written: dict[str, float] = {}
+        self._missing: dict[str, int] = {}
 
-    def wait(self, key: str, *, nodes: int, caches: int, progress_only: bool, now: float) -> float:
-        """Seconds until a status may be written; state changes sooner than mere bytes, and all less often in a large fleet."""
-        weight = _SLOWEST if progress_only else min(max(1.0, nodes / _NODES_PER_DEBOUNCE), _SLOWEST)
-        weight = max(weight, min(nodes * caches / _COPIES_PER_DEBOUNCE, _SLOWEST_OF_ALL))
+    def wait(self, key: str, change: Change, *, nodes: int, caches: int, now: float) -> float:
+        """Seconds until a status may be written. Copies of a large fleet are summed up less often, but its last one is told soon."""
+        weight = 1.0
+        if change == "progress" or (change == "copies" and self._missing.get(key, 1) != 0):
+            weight = (
+                _SLOWEST if change == "progress" else min(nodes / _NODES_PER_DEBOUNCE, _SLOWEST)
+            )
+            weight = max(1.0, weight, min(nodes * caches / _COPIES_PER_DEBOUNCE, _SLOWEST_OF_ALL))
         written = self._written.get(key)
         earliest = now if written is None else written + self._debounce * weight
         return max(self._debounce * _FIRST, earliest - now)
 
-    def wrote(self, key: str, now: float) -> None:
+    def copy_changed(self, key: str) -> None:
+        """Perhaps the last that was missing."""
+        missing = self._missing.get(key)
+        if missing:
+            self._missing[key] = missing - 1
+
+    def wrote(self, key: str, now: float, *, missing: int = 0) -> None:
+        """`missing`: copies that have still to come, or to go, until there is news worth more than a count."""
         self._written[key] = now
+        self._missing.pop(key, None)
+        if missing:
+            self._missing[key] = missing
 
     def forget(self, key: str) -> None:
         self._written.pop(key, None)
+        self._missing.pop(key, None)
 
 
 class Patience:
@@ -116,14 +136,23 @@ class Deadline:
 
 
 class Courtesy:
-    """Lets statuses give way while work lists are written, but each for no longer than `seconds`."""
+    """Lets statuses give way while work lists are written, but each for no longer than `seconds`. `clock` is monotonic."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+        self._clock = clock
         self._seconds = seconds
         self._since: dict[str, float] = {}
 
-    def yields(self, key: str, *, busy: bool, now: float) -> bool:
+    def yields(self, key: str, *, busy: bool) -> bool:
+        now = self._clock()
         if busy and now - self._since.setdefault(key, now) < self._seconds:
             return True
         self._since.pop(key, None)
         return False
+
+    def due(self, *, busy: bool) -> list[str]:
+        """Of those that gave way, who may go on; to be asked when work lists are written, and from time to time."""
+        now = self._clock()
+        return [
+            key for key, since in self._since.items() if not busy or now - since >= self._seconds
+        ]

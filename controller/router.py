@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from controller import routes, routes_serving
 from controller.herald import Herald
 from controller.liveness import Liveness
-from controller.pacing import Pace, Patience, Settling
+from controller.pacing import Change, Courtesy, Pace, Patience, Settling
 from controller.settings import ControllerSettings
 from controller.world import World
 from shared.domain.reasons import Reason
@@ -17,6 +18,10 @@ from shared.domain.views import CacheView, GroupView, LeaseView, NodeView, WorkV
 from shared.kube.metrics import KubeMetrics
 from shared.kube.resource import ObjectKey
 from shared.kube.workqueue import WorkQueue
+
+_YIELD_SECONDS: Final = (
+    30.0  # a burst of a thousand work lists takes about as long on a small machine
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Router:
         self.world = world
         self.cache_pace = Pace(settings.status_debounce_seconds)
         self.group_pace = Pace(settings.status_debounce_seconds)
+        self.courtesy = Courtesy(liveness.clock, _YIELD_SECONDS)
         self._liveness = liveness
         self._patience = Patience(liveness.clock, settings.removal_grace_seconds)
         self._settings = settings
@@ -69,6 +75,16 @@ class Router:
     def placing(self) -> bool:
         """Whether work lists are still to be written; statuses are worth more after that."""
         return self._settling.waiting or (self._queues is not None and len(self._queues.nodes) > 0)
+
+    def node_done(self) -> None:
+        """A pass over a node ended: when no list is left to be written, the statuses that gave way go on."""
+        if not self.placing:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._queues is not None:
+            for key in self.courtesy.due(busy=self.placing):
+                self._queues.caches.add(key)
 
     def cache(self, key: ObjectKey, _: CacheView | None, new: CacheView | None) -> None:
         name = status_key(key.name, key.namespace)
@@ -133,6 +149,7 @@ class Router:
         self.route(routes.liveness_changed(world, silent, abandoned))
         strays = world.to_ask(self._liveness.living(seconds=settings.agent_silence_seconds))
         self.route(routes.strays_due(world, self._patience.over(strays)))
+        self._go_on()
 
     def route(self, dirty: routes.Dirty) -> None:
         queues = self._queues
@@ -142,24 +159,25 @@ class Router:
         self._settling.add(dirty.settling)
         now = asyncio.get_running_loop().time()
         nodes, caches = len(self.world.nodes), len(self.world.caches)
-        for name in dirty.groups & self.world.groups.keys():
-            wait = self.group_pace.wait(
-                name, nodes=nodes, caches=caches, progress_only=False, now=now
-            )
+        for name in (dirty.groups | dirty.figures) & self.world.groups.keys():
+            change: Change = "facts" if name in dirty.groups else "copies"
+            wait = self.group_pace.wait(name, change, nodes=nodes, caches=caches, now=now)
             queues.groups.add_after(name, wait)
         for key in dirty.volumes:
             queues.volumes.add(key)
-        for key in dirty.caches | dirty.progress:
+        for key in dirty.copies:
+            self.cache_pace.copy_changed(key)
+        for key in dirty.caches | dirty.copies | dirty.progress:
             cache = self.world.caches.get(key)
             if cache is None:
                 continue
             if not cache.guarded and not cache.deleting:
                 queues.caches.add(key)  # nothing is placed before its finalizer is there
                 continue
-            calm = key not in dirty.caches
-            wait = self.cache_pace.wait(
-                key, nodes=nodes, caches=caches, progress_only=calm, now=now
-            )
+            change = "facts"
+            if key not in dirty.caches:
+                change = "copies" if key in dirty.copies else "progress"
+            wait = self.cache_pace.wait(key, change, nodes=nodes, caches=caches, now=now)
             queues.caches.add_after(key, wait)
 
     def _add_nodes(self, names: Iterable[str]) -> None:

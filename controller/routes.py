@@ -5,18 +5,22 @@ from dataclasses import dataclass, field, replace
 
 from controller.world import ANY_KEY, World
 from shared.domain.placement import EMPTY, Placement
-from shared.domain.views import CacheView, GroupView, NodeView, WorkView
+from shared.domain.views import CacheView, GroupView, NodeView, ReportView, WorkView
 
 
 @dataclass(slots=True)
 class Dirty:
-    """`nodes` are due at once; `settling` once edits have calmed down; `progress` when nothing but bytes moved."""
+    """`nodes` are due at once; `settling` once edits have calmed down. Of caches: `copies` when nodes hold something else now,
+    `progress` when nothing but bytes moved. Of groups: `figures` when only space was taken or came free.
+    """
 
     nodes: set[str] = field(default_factory=set)
     settling: set[str] = field(default_factory=set)
     caches: set[str] = field(default_factory=set)
+    copies: set[str] = field(default_factory=set)
     progress: set[str] = field(default_factory=set)
     groups: set[str] = field(default_factory=set)
+    figures: set[str] = field(default_factory=set)
     volumes: set[str] = field(default_factory=set)
     """Caches whose volumes are to be looked at."""
 
@@ -95,7 +99,7 @@ def node_changed(world: World, name: str, new: NodeView | None) -> Dirty:
     if old is not None and new is not None and old.uid == new.uid and old.ready == new.ready:
         groups = before ^ after
     dirty.groups.update(groups)
-    dirty.caches.update(key for group in groups for key in world.naming.get(group, ()))
+    dirty.copies.update(key for group in groups for key in world.naming.get(group, ()))
     return dirty
 
 
@@ -109,35 +113,39 @@ def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
     world.put_work(name, new)
     dirty = Dirty()
     answered = behind - world.unanswered(name)
-    dirty.caches.update(answered)
+    dirty.copies.update(answered)
     if ANY_KEY in answered:
-        dirty.caches.update(line.key for line in now.entries)
-        dirty.caches.update(was.reports)
+        dirty.copies.update(line.key for line in now.entries)
+        dirty.copies.update(was.reports)
     if was.entries != now.entries:
         for line in {*was.entries} ^ {*now.entries}:
-            dirty.caches.add(line.key)
-            dirty.caches.update(world.sharing.get(line.storage_key, ()))
+            dirty.copies.add(line.key)
+            dirty.copies.update(world.sharing.get(line.storage_key, ()))
     if was.reports is not now.reports:
         _compare_reports(world, was, now, dirty)
     for key, size in sizes.items():
         cache, measured = world.caches.get(key), world.sizes.get(key, 0)
         if cache is None or measured == size:
             continue
-        dirty.caches.add(key)
+        dirty.copies.add(key)
         if max(measured, cache.size) != max(size, cache.size):
             dirty.settling.update(world.expected(cache))
             dirty.settling.update(world.holdings.listing(key))
-    if _bears_on_placement(was) != _bears_on_placement(now):
+    if _bears_on_list(was) != _bears_on_list(now) or (
+        _bears_on_space(was) != _bears_on_space(now) and not _at_rest(world, now)
+    ):
         dirty.nodes.add(name)
-    if (was.storage, was.host_path) != (now.storage, now.host_path):
+    if was.host_path != now.host_path:
         dirty.groups.update(world.groups_of.get(name, ()))
+    if was.storage != now.storage:
+        dirty.figures.update(world.groups_of.get(name, ()))
     return dirty
 
 
 def work_written(world: World, name: str, new: WorkView) -> Dirty:
-    """We wrote a node's list. Only where something waits for space, or nothing is left, does that bear on the next plan."""
+    """We wrote a node's list as it was just planned."""
     dirty = work_changed(world, name, new)
-    if new.entries and not world.placements.get(name, EMPTY).waiting:
+    if _at_rest(world, new):
         dirty.nodes.discard(name)
     return dirty
 
@@ -149,9 +157,9 @@ def placement_changed(world: World, name: str, new: Placement) -> Dirty:
     dirty = Dirty()
     for key in old.waiting.keys() | new.waiting.keys():
         if old.waiting.get(key) != new.waiting.get(key):
-            dirty.caches.add(key)
+            dirty.copies.add(key)
     if (old.used, old.total) != (new.used, new.total):
-        dirty.groups.update(world.groups_of.get(name, ()))
+        dirty.figures.update(world.groups_of.get(name, ()))
     return dirty
 
 
@@ -185,24 +193,32 @@ def _gone_astray(world: World, cache: CacheView) -> Iterable[str]:
 
 
 def _compare_reports(world: World, was: WorkView, now: WorkView, dirty: Dirty) -> None:
+    rests = _at_rest(world, now)
+    listed = {line.storage_key for line in now.entries} if rests else set[str | None]()
     for key in was.reports.keys() | now.reports.keys():
         old, new = was.reports.get(key), now.reports.get(key)
         if old is new or old == new:
             continue
         if key in world.serving.users and (old and old.state) != (new and new.state):
             dirty.volumes.add(key)
-        if old is None or new is None:
-            dirty.nodes.add(now.name)
-            dirty.caches.add(key)
-        elif replace(old, bytes_done=new.bytes_done) == new:
+        if old is not None and new is not None and replace(old, bytes_done=new.bytes_done) == new:
             dirty.progress.add(key)
-        else:
-            dirty.caches.add(key)
-            cache = world.caches.get(key)
-            pinned = world.revision(cache) if cache is not None else None
-            astray = pinned is not None and new.revision not in (None, pinned, old.revision)
-            if astray or old.bytes_total != new.bytes_total:
-                dirty.nodes.add(now.name)
+            continue
+        dirty.copies.add(key)
+        views = [view for view in (old, new) if view is not None]
+        sizes = {(view.storage_key, view.bytes_total) for view in views}
+        resized = len(views) == 1 or len(sizes) > 1
+        if resized and not {folder for folder, _ in sizes} <= listed:
+            dirty.nodes.add(now.name)
+        if new is not None and _astray(world, key, old, new):
+            dirty.nodes.add(now.name)
+
+
+def _astray(world: World, key: str, old: ReportView | None, new: ReportView) -> bool:
+    """Whether it is news that the node goes for another revision than all should."""
+    cache = world.caches.get(key)
+    pinned = world.revision(cache) if cache is not None else None
+    return pinned is not None and new.revision not in (None, pinned, old and old.revision)
 
 
 def _only_pinned(old: CacheView, new: CacheView) -> bool:
@@ -240,18 +256,18 @@ def _takes(group: GroupView) -> tuple[object, ...]:
     return group.uid, group.limit, group.selector, group.path, group.deleting, group.defect
 
 
-def _bears_on_placement(work: WorkView) -> tuple[object, ...]:
-    """What of a LocalModelNode, apart from its reports, bears on its own work list."""
-    return (
-        work.uid,
-        work.owner,
-        work.deleting,
-        work.generation,
-        work.entries,
-        work.observed,
-        work.storage,
-        work.host_path,
-    )
+def _at_rest(world: World, work: WorkView) -> bool:
+    """Nothing waits for space, and not all is gone: what an agent says of its disk then bears on no plan."""
+    return bool(work.entries) and not world.placements.get(work.name, EMPTY).waiting
+
+
+def _bears_on_list(work: WorkView) -> tuple[object, ...]:
+    """What of a LocalModelNode bears on its own work list in any case."""
+    return work.uid, work.owner, work.deleting, work.generation, work.entries
+
+
+def _bears_on_space(work: WorkView) -> tuple[object, ...]:
+    return work.observed, work.storage, work.host_path
 
 
 def _deleting(world: World) -> list[str]:

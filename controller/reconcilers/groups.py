@@ -11,7 +11,7 @@ from controller.router import Router
 
 _YIELD_SECONDS: Final = 30.0  # its figures follow from work lists, which are written first
 _ANSWER_SECONDS: Final = 5.0  # and from what the agents answer, which takes them a moment
-_LOOK_AGAIN_SECONDS: Final = 0.1
+_LOOK_AGAIN_SECONDS: Final = 0.5  # groups are few
 
 
 class GroupPass:
@@ -27,17 +27,17 @@ class GroupPass:
         self._executor = executor
         self._now = now
         self._clock = clock
-        self._courtesy = Courtesy(_YIELD_SECONDS)
-        self._answers = Courtesy(_ANSWER_SECONDS)
+        self._courtesy = Courtesy(clock, _YIELD_SECONDS)
+        self._answers = Courtesy(clock, _ANSWER_SECONDS)
 
     async def __call__(self, name: str) -> float | None:
         world = self._router.world
         group = world.groups.get(name)
         if group is None:
             return None
-        if self._courtesy.yields(name, busy=self._router.placing, now=self._clock()):
+        if self._courtesy.yields(name, busy=self._router.placing):
             return _LOOK_AGAIN_SECONDS
-        if self._answers.yields(name, busy=world.awaits_answers(name), now=self._clock()):
+        if self._answers.yields(name, busy=world.awaits_answers(name)):
             return _LOOK_AGAIN_SECONDS
         action = plan_group(world, group, now=self._now())
         if action is not None:

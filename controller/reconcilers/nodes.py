@@ -34,6 +34,12 @@ class NodePass:
 
     async def __call__(self, name: str) -> float | None:
         """Seconds until the next line's grace time is over, if there is one."""
+        try:
+            return await self._pass(name)
+        finally:
+            self._router.node_done()
+
+    async def _pass(self, name: str) -> float | None:
         world = self._router.world
         kept, again = self._grace.keep(name, leaving(world, name), now=self._clock())
         plan = plan_node(world, name, kept)

@@ -189,10 +189,10 @@ class Cluster:
                 self.world.serving.await_pairs(key, plan.pairs)
                 for action in (action for _, actions in plan.steps for action in actions):
                     self._execute(action)
-            for key in sorted(dirty.caches | dirty.progress):
+            for key in sorted(dirty.caches | dirty.copies | dirty.progress):
                 view = self.world.caches.get(key)
                 self._execute(plan_cache(self.world, view, now=NOW) if view else None)
-            for name in sorted(dirty.groups):
+            for name in sorted(dirty.groups | dirty.figures):
                 found = self.world.groups.get(name)
                 self._execute(plan_group(self.world, found, now=NOW) if found else None)
             if self.dirty == routes.Dirty():
@@ -297,6 +297,8 @@ class Cluster:
         self.dirty.nodes |= dirty.nodes
         self.dirty.settling |= dirty.settling
         self.dirty.caches |= dirty.caches
+        self.dirty.copies |= dirty.copies
         self.dirty.progress |= dirty.progress
         self.dirty.groups |= dirty.groups
+        self.dirty.figures |= dirty.figures
         self.dirty.volumes |= dirty.volumes

@@ -3,7 +3,7 @@ from collections.abc import Iterable
 
 from controller.grace import Grace
 from controller.liveness import Liveness
-from controller.pacing import Courtesy, Deadline, Pace, Patience, Settling
+from controller.pacing import Change, Courtesy, Deadline, Pace, Patience, Settling
 from shared.api.node import ModelState
 from shared.domain.views import LeaseView, NodeView, ReportView, WorkView
 
@@ -62,30 +62,58 @@ def test_without_grace_lines_go_at_once() -> None:
     assert Grace(0).keep("a", {"m"}, now=5) == (frozenset(), None)
 
 
+def waiting(pace: Pace, now: float, change: Change, *, nodes: int = 3, caches: int = 1) -> float:
+    return pace.wait("m", change, nodes=nodes, caches=caches, now=now)
+
+
 def test_a_first_change_is_written_soon_and_the_next_only_after_the_debounce() -> None:
     pace = Pace(1.0)
-
-    def wait(now: float, *, nodes: int = 3, caches: int = 1, progress_only: bool = False) -> float:
-        return pace.wait("m", nodes=nodes, caches=caches, progress_only=progress_only, now=now)
-
-    assert wait(10) <= 1
-    pace.wrote("m", 10)
-    assert wait(10.25) == 0.75
-    assert wait(10.25, progress_only=True) == 4.75
-    assert wait(10.25, nodes=1000, caches=100) == 4.75
-    assert wait(10.25, nodes=3000, caches=300) == 44.75
-    assert wait(10.25, nodes=5000, caches=1000) == 59.75
+    assert waiting(pace, 10, "copies") <= 1
+    pace.wrote("m", 10, missing=3)
+    assert waiting(pace, 10.25, "copies") == 0.75
+    assert waiting(pace, 10.25, "progress") == 4.75
+    assert waiting(pace, 10.25, "copies", nodes=1000, caches=100) == 4.75
+    assert waiting(pace, 10.25, "copies", nodes=3000, caches=300) == 44.75
+    assert waiting(pace, 10.25, "progress", nodes=3000, caches=300) == 44.75
+    assert waiting(pace, 10.25, "copies", nodes=5000, caches=1000) == 59.75
     pace.forget("m")
-    assert wait(10.25, progress_only=True) <= 1
+    assert waiting(pace, 10.25, "progress") <= 1
+
+
+def test_edits_services_and_deletion_are_told_at_once_however_large_the_fleet() -> None:
+    pace = Pace(1.0)
+    pace.wrote("m", 10, missing=3000)
+    assert waiting(pace, 10.25, "facts", nodes=3000, caches=300) == 0.75
+    assert waiting(pace, 12, "facts", nodes=3000, caches=300) <= 0.25
+
+
+def test_that_the_last_copy_is_there_is_told_at_once_however_large_the_fleet() -> None:
+    pace = Pace(1.0)
+    pace.wrote("m", 10, missing=2)
+    pace.copy_changed("m")
+    assert waiting(pace, 11, "copies", nodes=3000, caches=300) == 44
+    pace.copy_changed("m")
+    assert waiting(pace, 11, "copies", nodes=3000, caches=300) <= 0.25
+    pace.wrote("m", 11)
+    assert waiting(pace, 11, "copies", nodes=3000, caches=300) == 45, "nothing is missing any more"
 
 
 def test_statuses_give_way_to_work_lists_but_not_for_ever() -> None:
-    courtesy = Courtesy(10)
-    assert courtesy.yields("m", busy=True, now=0)
-    assert courtesy.yields("m", busy=True, now=9)
-    assert not courtesy.yields("m", busy=True, now=10)
-    assert courtesy.yields("m", busy=True, now=11)
-    assert not courtesy.yields("m", busy=False, now=12)
+    clock = Clock()
+    courtesy = Courtesy(clock, 10)
+    assert courtesy.yields("m", busy=True)
+    clock.now = 9
+    assert courtesy.yields("m", busy=True)
+    assert courtesy.due(busy=True) == []
+    assert courtesy.due(busy=False) == ["m"]
+    clock.now = 10
+    assert courtesy.due(busy=True) == ["m"]
+    assert not courtesy.yields("m", busy=True)
+    clock.now = 11
+    assert courtesy.yields("m", busy=True)
+    clock.now = 12
+    assert not courtesy.yields("m", busy=False)
+    assert courtesy.due(busy=False) == []
 
 
 def test_a_first_list_waits_for_a_first_cache_and_not_longer() -> None:
