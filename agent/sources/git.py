@@ -3,13 +3,14 @@
 import asyncio
 import json
 import re
-import shutil
-import tempfile
-from functools import partial
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
+from agent.daemons import Check, aside
 from agent.errors import Retryable, Stalled
 from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
 from agent.origin import LocalPath, SignedRequest
@@ -17,12 +18,22 @@ from agent.policy import SourcePolicy
 from agent.sources import git_pack, git_tree, listing
 from agent.sources.access import GitAccess, tls
 from agent.sources.git_protocol import Remote
+from agent.sources.git_room import Room, Stay
 from agent.sources.web import Web
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri, redact
 
-# Objects are read in memory and laid down in the temporary folder, which in a pod holds 64 MiB.
-_LARGEST = 48 << 20
+# Objects are read in memory and laid down in the temporary folder, which in a pod holds 64 MiB for all copies.
+_LARGEST: Final = 48 << 20
+_room: Final = Room(_LARGEST)
+# Reading one takes four times as much memory.
+_READ_AT_ONCE: Final = 2
+_reading: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = (
+    WeakKeyDictionary()
+)
+# Within the time that resolving may take; after that the copy is tried again, as after other failures.
+_ROOM_SECONDS: Final = 300.0
+_ROOM_LOOK_SECONDS: Final = 1.0
 _LFS = "application/vnd.git-lfs+json"
 _LFS_MARK = "lfs:"
 # Links that say nothing of their end; forges give them minutes to hours.
@@ -49,21 +60,17 @@ class GitSource:
         self._tls = tls(access)
         self._web = Web(policy, self._tls)
         self._remote = Remote(self._url, access, self._web, self._what)
-        self._folder: Path | None = None
+        self._stay = Stay()
 
     async def resolve(self, *, revision: str | None = None) -> Manifest:
         """Pinned: the revision is a commit."""
-        name = await self._remote.find(revision or self._revision)
-        pack = await self._remote.fetch(name)
-        commit, blobs = await asyncio.to_thread(partial(_read, pack, name))
-        await self.close()
-        try:
-            self._folder = Path(await asyncio.to_thread(partial(tempfile.mkdtemp, prefix="git-")))
-            files = await asyncio.to_thread(partial(self._lay_down, blobs))
-        except OSError as exc:
-            raise Retryable(
-                Reason.DISK_ERROR, f"{self._what}: the temporary folder cannot hold it"
-            ) from exc
+        await self._leave()
+        async with _turn():
+            name = await self._remote.find(revision or self._revision)
+            commit, blobs = await self._contents(name)
+            small = {one.name: one.data for one in blobs.values() if one.pointer is None}
+            places = await self._lay_down(small)
+        files = [_remote(path, blob, places) for path, blob in blobs.items()]
         return listing.manifest(self._uri.text, files, revision=commit, unpack=False)
 
     async def sign(self, file: RemoteFile) -> SignedRequest | LocalPath:
@@ -84,27 +91,38 @@ class GitSource:
         )
 
     async def close(self) -> None:
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            await asyncio.to_thread(partial(shutil.rmtree, folder, ignore_errors=True))
+        await self._leave()
         await self._web.close()
 
-    def _lay_down(self, blobs: dict[str, git_tree.Blob]) -> list[RemoteFile]:
-        """Contents become local files named by git; equal ones once."""
-        found = []
-        for path, blob in blobs.items():
-            pointer = blob.pointer
-            if pointer is not None:
-                sha256 = Digest(Algorithm.SHA256, pointer.sha256)
-                locator = f"{_LFS_MARK}{pointer.sha256}"
-                found.append(RemoteFile(path, pointer.size, pointer.sha256, locator, (sha256,)))
-                continue
-            local = (self._folder or Path()) / blob.name
-            if not local.exists():
-                local.write_bytes(blob.data)
-            digest = Digest(Algorithm.GIT_SHA1, blob.name)
-            found.append(RemoteFile(path, len(blob.data), blob.name, str(local), (digest,)))
-        return found
+    async def _contents(self, name: str) -> tuple[str, Mapping[str, git_tree.Blob]]:
+        """A frame of its own: the pack is forgotten when its blobs are there."""
+        pack = await self._remote.fetch(name)
+        tally = listing.Tally(self._what)
+        return await aside(lambda check: _read(pack, name, tally, check))
+
+    async def _leave(self) -> None:
+        stay, self._stay = self._stay, Stay()
+        await asyncio.shield(aside(lambda _: _room.leave(stay)))
+
+    async def _lay_down(self, blobs: Mapping[str, bytes]) -> Mapping[str, Path]:
+        """Where each blob lies, once other copies from git have left enough room."""
+        stay = self._stay
+        try:
+            async with asyncio.timeout(_ROOM_SECONDS):
+                while True:
+                    places = await aside(lambda check: _room.enter(stay, blobs, self._what, check))
+                    if places is not None:
+                        return places
+                    await asyncio.sleep(_ROOM_LOOK_SECONDS)
+        except TimeoutError as exc:
+            raise Retryable(
+                Reason.INSUFFICIENT_STORAGE,
+                f"{self._what}: other copies from git take the temporary folder of {_LARGEST >> 20} MiB",
+            ) from exc
+        except OSError as exc:
+            raise Retryable(
+                Reason.DISK_ERROR, f"{self._what}: the temporary folder cannot hold it"
+            ) from exc
 
     async def _lfs(self, sha256: str, size: int) -> dict[str, Any]:
         """Where the server of git-lfs says that this content is."""
@@ -139,10 +157,30 @@ class GitSource:
         return action
 
 
-def _read(pack: bytes, name: str) -> tuple[str, dict[str, git_tree.Blob]]:
-    objects = git_pack.objects(pack, limit_bytes=_LARGEST)
+@asynccontextmanager
+async def _turn() -> AsyncIterator[None]:
+    """Of those who read packs."""
+    loop = asyncio.get_running_loop()
+    async with _reading.setdefault(loop, asyncio.Semaphore(_READ_AT_ONCE)):
+        yield
+
+
+def _read(
+    pack: bytearray, name: str, tally: listing.Tally, check: Check
+) -> tuple[str, Mapping[str, git_tree.Blob]]:
+    objects = git_pack.objects(pack, limit_bytes=_LARGEST, check=check)
     commit = git_tree.peel(objects, name)
-    return commit, dict(git_tree.files(objects, commit))
+    return commit, git_tree.files(objects, commit, tally=tally, check=check)
+
+
+def _remote(path: str, blob: git_tree.Blob, places: Mapping[str, Path]) -> RemoteFile:
+    pointer = blob.pointer
+    if pointer is not None:
+        sha256 = Digest(Algorithm.SHA256, pointer.sha256)
+        locator = f"{_LFS_MARK}{pointer.sha256}"
+        return RemoteFile(path, pointer.size, pointer.sha256, locator, (sha256,))
+    digest = Digest(Algorithm.GIT_SHA1, blob.name)
+    return RemoteFile(path, len(blob.data), blob.name, str(places[blob.name]), (digest,))
 
 
 def _check_host(url: str, access: GitAccess, policy: SourcePolicy) -> None:

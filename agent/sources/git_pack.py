@@ -2,18 +2,18 @@
 
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent.errors import Stalled
+from agent.manifest import MOST_FILES
 from shared.domain.reasons import Reason
 
 _KINDS = {1: b"commit", 2: b"tree", 3: b"blob", 4: b"tag"}
 _OFS_DELTA, _REF_DELTA = 6, 7
 _TRAILER = 20
 _PIECE = 16 << 10
-# Far deeper than git packs by itself (50, at most 4095).
-_MOST_DELTAS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +37,31 @@ class _Delta:
     data: bytes
 
 
-def objects(pack: bytes, *, limit_bytes: int) -> Mapping[str, GitObject]:
-    """All objects by name. Raises Stalled: damaged, or larger than `limit_bytes` when unpacked."""
+def objects(
+    pack: bytes | bytearray, *, limit_bytes: int, check: Callable[[], None] = lambda: None
+) -> Mapping[str, GitObject]:
+    """All objects by name. Raises Stalled: damaged, too many, or larger than `limit_bytes` when unpacked.
+
+    check: called again and again; what it raises ends the reading.
+    """
     if len(pack) < 12 + _TRAILER or pack[:4] != b"PACK":
         raise damaged("it is no pack")
-    body = pack[:-_TRAILER]
+    body = memoryview(pack)[:-_TRAILER]
     if hashlib.sha1(body).digest() != pack[-_TRAILER:]:  # noqa: S324
         raise damaged("its checksum is wrong")
     count = int.from_bytes(pack[8:12], "big")
+    if count > MOST_FILES:
+        raise Stalled(
+            Reason.INVALID_SOURCE,
+            f"the repository has {count:,} files and folders; {MOST_FILES:,} are taken at most",
+        )
     found: dict[int, GitObject] = {}
     deltas: dict[int, _Delta] = {}
     at, left = 12, limit_bytes
-    view = memoryview(body)
     for _ in range(count):
+        check()
         start = at
-        kind, size, at = _header(view, at)
+        kind, size, at = _header(body, at)
         left -= size
         if left < 0:
             raise Stalled(
@@ -60,18 +70,18 @@ def objects(pack: bytes, *, limit_bytes: int) -> Mapping[str, GitObject]:
             )
         base: int | str | None = None
         if kind == _OFS_DELTA:
-            back, at = _offset(view, at)
+            back, at = _offset(body, at)
             base = start - back
         elif kind == _REF_DELTA:
-            base, at = bytes(view[at : at + 20]).hex(), at + 20
-        data, at = _inflate(view, at, size)
+            base, at = bytes(body[at : at + 20]).hex(), at + 20
+        data, at = _inflate(body, at, size)
         if base is not None:
             deltas[start] = _Delta(base, data)
         elif kind in _KINDS:
             found[start] = GitObject(_KINDS[kind], data)
         else:
             raise damaged(f"an object of the unknown kind {kind}")
-    return _named(found, deltas, left)
+    return _named(found, deltas, left, check)
 
 
 def damaged(why: str) -> Stalled:
@@ -79,31 +89,29 @@ def damaged(why: str) -> Stalled:
 
 
 def _named(
-    found: dict[int, GitObject], deltas: Mapping[int, _Delta], left: int
+    found: Mapping[int, GitObject],
+    deltas: Mapping[int, _Delta],
+    left: int,
+    check: Callable[[], None],
 ) -> Mapping[str, GitObject]:
-    """Deltas are applied as soon as their base is there; in a complete pack each round gets on."""
-    by_name = {one.name: one for one in found.values()}
-    waiting = dict(deltas)
-    for _ in range(_MOST_DELTAS):
-        if not waiting:
-            return by_name
-        ready = {
-            at: base
-            for at, delta in waiting.items()
-            if (
-                base := found.get(delta.base)
-                if isinstance(delta.base, int)
-                else by_name.get(delta.base)
-            )
-        }
-        if not ready:
-            raise damaged("a delta has no base")
-        for at, base in ready.items():
-            data = _apply(base.data, waiting.pop(at).data, left)
+    """Each delta is applied once, as soon as its base is there."""
+    waiting: defaultdict[int | str, list[int]] = defaultdict(list)
+    for at, delta in deltas.items():
+        waiting[delta.base].append(at)
+    by_name: dict[str, GitObject] = {}
+    ready = list(found.items())
+    while ready:
+        check()
+        at, base = ready.pop()
+        name = base.name
+        by_name[name] = base
+        for child in (*waiting.pop(at, ()), *waiting.pop(name, ())):
+            data = _apply(base.data, deltas[child].data, left)
             left -= len(data)
-            made = GitObject(base.kind, data)
-            found[at] = by_name[made.name] = made
-    raise damaged("deltas are too deep")
+            ready.append((child, GitObject(base.kind, data)))
+    if waiting:
+        raise damaged("a delta has no base")
+    return by_name
 
 
 def _header(view: memoryview, at: int) -> tuple[int, int, int]:

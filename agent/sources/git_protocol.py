@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 
 from agent.errors import Retryable, Stalled
 from agent.sources.access import GitAccess
-from agent.sources.web import Web
+from agent.sources.web import LARGEST_BODY, Web
 from shared.domain.reasons import Reason
 
 _VERSION = {"Git-Protocol": "version=2"}
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _FLUSH, _DELIMITER = b"0000", b"0001"
 _PACK, _PROGRESS, _FATAL = 1, 2, 3
-# Of a pack, which is compressed, and of all branches and tags.
-_LARGEST_ANSWER = 64 << 20
+# Compressed, and with what goes around it.
+_LARGEST_PACK = 64 << 20
 
 
 class Remote:
@@ -43,7 +43,7 @@ class Remote:
         arguments = ["symrefs", "peel", *(f"ref-prefix {name}" for name in wanted)]
         found = {}
         for line in _lines(await self._command("ls-refs", arguments), self._what):
-            name, _, rest = line.decode("utf-8", "surrogateescape").strip().partition(" ")
+            name, _, rest = bytes(line).decode("utf-8", "surrogateescape").strip().partition(" ")
             found[rest.partition(" ")[0]] = name
         for name in wanted:
             if _SHA1.fullmatch(found.get(name, "")):
@@ -52,21 +52,24 @@ class Remote:
             raise Stalled(Reason.SOURCE_EMPTY, f"{self._what}: the repository is empty")
         raise Stalled(Reason.SOURCE_NOT_FOUND, f"{self._what}: there is no such revision")
 
-    async def fetch(self, name: str) -> bytes:
+    async def fetch(self, name: str) -> bytearray:
         """A pack with everything that this commit (or tag) needs, and nothing older."""
-        answer = await self._command("fetch", [f"want {name}", "deepen 1", "no-progress", "done"])
+        answer = await self._command(
+            "fetch", [f"want {name}", "deepen 1", "no-progress", "done"], most=_LARGEST_PACK
+        )
         pack = bytearray()
         in_pack = False
         for line in _lines(answer, self._what):
             if not in_pack:
-                in_pack = line.rstrip(b"\n") == b"packfile"
-                if line.startswith(b"ERR "):
-                    raise self._refused(line[4:])
-            elif line[:1] == bytes([_PACK]):
+                text = bytes(line)
+                in_pack = text.rstrip(b"\n") == b"packfile"
+                if text.startswith(b"ERR "):
+                    raise self._refused(text[4:])
+            elif line[0] == _PACK:
                 pack += line[1:]
-            elif line[:1] == bytes([_FATAL]):
-                raise self._refused(line[1:])
-        return bytes(pack)
+            elif line[0] == _FATAL:
+                raise self._refused(bytes(line[1:]))
+        return pack
 
     async def _check_version(self) -> None:
         answer = await self._web.request(
@@ -75,18 +78,20 @@ class Remote:
             what=self._what,
             headers={**_VERSION, **self.headers},
         )
-        lines = list(_lines(answer.body, self._what))
-        if b"version 2" not in (line.strip() for line in lines):
+        lines = [bytes(line).strip() for line in _lines(answer.body, self._what)]
+        if b"version 2" not in lines:
             raise Stalled(
                 Reason.INVALID_SOURCE, f"{self._what}: the server does not speak git's protocol 2"
             )
-        if any(line.strip() == b"object-format=sha256" for line in lines):
+        if b"object-format=sha256" in lines:
             raise Stalled(
                 Reason.INVALID_SOURCE,
                 f"{self._what}: repositories with SHA-256 names are not served",
             )
 
-    async def _command(self, command: str, arguments: list[str]) -> bytes:
+    async def _command(
+        self, command: str, arguments: list[str], *, most: int = LARGEST_BODY
+    ) -> bytes:
         body = _line(f"command={command}") + _line("object-format=sha1") + _DELIMITER
         body += b"".join(_line(argument) for argument in arguments) + _FLUSH
         answer = await self._web.request(
@@ -100,7 +105,7 @@ class Remote:
                 "Accept": "application/x-git-upload-pack-result",
             },
             body=body,
-            most=_LARGEST_ANSWER,
+            most=most,
         )
         return answer.body
 
@@ -116,9 +121,9 @@ def _line(text: str) -> bytes:
     return b"%04x" % (len(data) + 4) + data
 
 
-def _lines(data: bytes, what: str) -> Iterator[bytes]:
-    """Packet lines; flushes and delimiters are left out."""
-    at = 0
+def _lines(data: bytes, what: str) -> Iterator[memoryview]:
+    """Packet lines, none of them empty; flushes and delimiters are left out."""
+    at, view = 0, memoryview(data)
     while at < len(data):
         try:
             length = int(data[at : at + 4], 16)
@@ -129,5 +134,5 @@ def _lines(data: bytes, what: str) -> Iterator[bytes]:
                 Reason.SOURCE_ERROR, f"{what}: the endpoint does not answer as git does"
             )
         if length > 4:
-            yield data[at + 4 : at + length]
+            yield view[at + 4 : at + length]
         at += max(length, 4)

@@ -2,18 +2,20 @@
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.errors import Stalled
 from agent.manifest import safe_path
 from agent.sources.git_pack import GitObject, damaged
+from agent.sources.listing import Tally
 from shared.domain.reasons import Reason
 
 _FOLDER, _LINK, _SUBMODULE = "40000", "120000", "160000"
 # Deeper than any path may be long.
 _MOST_FOLDERS = 1024
 _MOST_LINKS = 40
+_LONGEST_LINK = 4096
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n"
     rb"(?:[^\n]*\n)*?oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,15})\n"
@@ -45,13 +47,25 @@ class Blob:
         return Pointer(match[1].decode(), int(match[2])) if match else None
 
 
-def files(objects: Mapping[str, GitObject], commit: str) -> Mapping[str, Blob]:
-    """By path. Submodules are left out, as `git clone` leaves them empty. Raises Stalled for damage and unsafe names."""
+def files(
+    objects: Mapping[str, GitObject],
+    commit: str,
+    *,
+    tally: Tally,
+    check: Callable[[], None] = lambda: None,
+) -> Mapping[str, Blob]:
+    """By path. Submodules are left out, as `git clone` leaves them empty. Raises Stalled for damage and unsafe names.
+
+    tally: folders may name each other many times, so that few objects make any number of paths. check: as for a pack.
+    """
     links: dict[str, str] = {}
     found: dict[str, Blob] = {}
-    for path, mode, name in _walk(objects, _tree_of(objects, commit)):
+    for path, mode, name in _walk(objects, _tree_of(objects, commit), tally):
+        check()
         data = _get(objects, name, b"blob")
         if mode == _LINK:
+            if len(data) > _LONGEST_LINK:
+                raise Stalled(Reason.UNSAFE_PATH, f"entry {path!r} is a link that leads nowhere")
             links[path] = data.decode("utf-8", "surrogateescape")
         else:
             found[path] = Blob(name, data)
@@ -75,7 +89,9 @@ def _tree_of(objects: Mapping[str, GitObject], commit: str) -> str:
     return _field(one, b"tree")
 
 
-def _walk(objects: Mapping[str, GitObject], tree: str) -> Iterator[tuple[str, str, str]]:
+def _walk(
+    objects: Mapping[str, GitObject], tree: str, tally: Tally
+) -> Iterator[tuple[str, str, str]]:
     """Path, mode and name of every file and link."""
     folders = [("", tree)]
     while folders:
@@ -90,6 +106,7 @@ def _walk(objects: Mapping[str, GitObject], tree: str) -> Iterator[tuple[str, st
             if end < 0 or not blank or end + 21 > len(data):
                 raise damaged("a folder cannot be read")
             path = safe_path(folder + label.decode("utf-8", "surrogateescape"))
+            tally.add(path)
             child, kind = data[end + 1 : end + 21].hex(), mode.decode("latin-1").lstrip("0")
             at = end + 21
             if kind == _FOLDER:

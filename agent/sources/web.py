@@ -26,7 +26,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30)
 _MOST_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # A page of 5,000 objects is about 5 MiB. Parsed, it may take 25 times as much.
-_LARGEST_BODY = 16 << 20
+LARGEST_BODY = 16 << 20
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
@@ -69,7 +69,7 @@ class Web:
         accept: frozenset[int] = frozenset({200}),
         read: bool = True,
         body: bytes | None = None,
-        most: int = _LARGEST_BODY,
+        most: int = LARGEST_BODY,
     ) -> Answer:
         """The answer, when its status is in `accept`; else raises the `FetchError` for it. `what`: for its message.
 

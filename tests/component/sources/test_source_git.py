@@ -1,6 +1,8 @@
 """git+https:// against git's own HTTP backend, with git-lfs beside it."""
 
+import asyncio
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -251,3 +253,42 @@ async def test_an_empty_repository_has_no_files(
     git.commit("org/hollow", {})
     error = await failure(uri(git, "org/hollow"), loopback_policy)
     assert error.reason is Reason.SOURCE_EMPTY
+
+
+def held(temporary: Path) -> int | None:
+    """Bytes of all files there; None when there is nothing at all."""
+    found = list(temporary.rglob("*"))
+    return sum(path.stat().st_size for path in found if path.is_file()) if found else None
+
+
+async def test_copies_share_one_temporary_folder_and_wait_for_each_other(
+    git: GitServer, loopback_policy: SourcePolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("one", "two"):
+        git.commit(f"org/{name}", {"large": name.encode() * 10 * MIB})
+    async with opened(uri(git, "org/one"), loopback_policy) as first:
+        await first.resolve()
+        async with opened(uri(git, "org/one"), loopback_policy) as again:
+            await again.resolve()
+        second = asyncio.create_task(resolved(uri(git, "org/two"), loopback_policy))
+        await asyncio.wait([second], timeout=3)
+        assert not second.done()
+        assert held(tmp_path) == 30 * MIB
+    assert (await second).size == 30 * MIB
+    assert held(tmp_path) is None
+
+
+async def test_a_copy_that_is_called_away_while_it_reads_leaves_nothing(
+    git: GitServer, loopback_policy: SourcePolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    git.commit("org/away", {f"f{n}": os.urandom(MIB) for n in range(10)})
+    for pause in (0.05, 0.1, 0.2, 0.4, 0.8):
+        task = asyncio.create_task(resolved(uri(git, "org/away"), loopback_policy))
+        await asyncio.wait([task], timeout=pause)
+        task.cancel()
+        await asyncio.wait([task])
+    async with asyncio.timeout(10):
+        while held(tmp_path) is not None:  # noqa: ASYNC110 — a thread removes it
+            await asyncio.sleep(0.05)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import Stalled
-from agent.sources import git_pack
+from agent.sources import git_pack, git_tree
+from agent.sources.listing import Tally
 from shared.domain.reasons import Reason
 
 BLOB, OFS_DELTA, REF_DELTA = 3, 6, 7
@@ -109,6 +110,54 @@ def test_little_data_that_unpacks_to_much_is_refused_before_it_is_unpacked() -> 
 def test_garbage_is_refused_and_nothing_else(data: bytes, count: int) -> None:
     with contextlib.suppress(Stalled):
         git_pack.objects(pack(data, count=count), limit_bytes=LIMIT)
+
+
+def test_more_objects_than_a_model_has_files_are_refused_before_they_are_read() -> None:
+    assert "200,001 files and folders" in refused(pack(entry(BLOB, b"x"), count=200_001))
+
+
+def test_a_long_chain_of_deltas_is_read_in_no_time() -> None:
+    entries = [before := entry(BLOB, b"0" * 50)]
+    for number in range(20_000):
+        change = delta(50, 50, b"\x90\x2e", b"\x04%04d" % (number % 10_000))
+        entries.append(before := entry(OFS_DELTA, change, bytes([len(before)])))
+    started = time.monotonic()
+    assert len(git_pack.objects(pack(*entries), limit_bytes=64 << 20)) == 10_000
+    assert time.monotonic() - started < 5
+
+
+def test_reading_ends_when_nobody_waits_for_it() -> None:
+    seen = 0
+
+    def check() -> None:
+        nonlocal seen
+        seen += 1
+        if seen > 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        git_pack.objects(
+            pack(*(entry(BLOB, b"%d" % number) for number in range(50))),
+            limit_bytes=LIMIT,
+            check=check,
+        )
+    assert seen == 4
+
+
+def test_folders_that_name_each_other_make_no_endless_number_of_paths() -> None:
+    """2**40 paths out of forty folders."""
+    blob = git_pack.GitObject(b"blob", b"x")
+    objects = {blob.name: blob}
+    inside, mode = blob.name, b"100644"
+    for _ in range(40):
+        data = b"".join(b"%s %s\0" % (mode, name) + bytes.fromhex(inside) for name in (b"a", b"b"))
+        tree = git_pack.GitObject(b"tree", data)
+        objects[tree.name] = tree
+        inside, mode = tree.name, b"40000"
+    commit = git_pack.GitObject(b"commit", b"tree %s\n" % inside.encode())
+    objects[commit.name] = commit
+    with pytest.raises(Stalled, match="more than 200,000 entries"):
+        git_tree.files(objects, commit.name, tally=Tally("git+https://host/bomb"))
 
 
 def test_thousands_of_objects_are_read_in_no_time() -> None:
