@@ -11,13 +11,12 @@ from agent.blocking import Blocking
 from agent.copy import Copier
 from agent.planning.desired import Wanted
 from agent.policy import SourcePolicy
-from agent.shelf import EVERY_KEY
+from agent.shelf import EVERY_KEY, holders
 from agent.space import Ledger
 from agent.storage.store import Store
 from agent.transfer.budget import Budget
 from agent.transfer.engine import Engine
 from agent.transfer.pages import Writing
-from shared.domain.uri import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,8 @@ def assemble(
     ledger = Ledger(
         usage=store.usage,
         reclaim=lambda: store.sweep(now=now(), grace=timedelta(0), wanted=EVERY_KEY),
-        holders=lambda: {redact(tree.uri): tree.size for tree in store.trees().values()},
+        discard=store.discard_staging,
+        holders=lambda: holders(root, store),
         min_free_percent=limits.min_free_percent,
         blocking=blocking,
     )

@@ -1,7 +1,7 @@
 """One copy, from credentials to a published tree."""
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from agent.progress import CopyWatch, Phase
 from agent.sources.base import Source
 from agent.space import LacksSpace, Ledger
 from agent.storage.archive import unpack
+from agent.storage.errors import translated
 from agent.storage.layers import unpack_layers
 from agent.storage.store import Store
 from agent.storage.tree import Tree, TreeFile
@@ -125,7 +126,7 @@ class Copier:
         """The foreign folder as a tree of ours, when every byte of it is the source's."""
         watch.enter(Reason.VERIFYING)
         folder = self._models / wanted.storage_key
-        with watch.spending(Phase.VERIFY):
+        with watch.spending(Phase.VERIFY), translated(f"comparing {wanted.storage_key}"):
             files = await self._blocking.cancellable(
                 lambda cancelled: equal_files(folder, manifest.files, cancelled.is_set)
             )
@@ -140,7 +141,14 @@ class Copier:
         self, wanted: Wanted, source: Source, manifest: Manifest, watch: CopyWatch
     ) -> Tree:
         key = wanted.storage_key
+        await self._ledger.keep(key)
         staging = await self._blocking(self._store.staging, key)
+        paths = frozenset(file.path for file in manifest.files)
+        unused, used = (
+            (staging.tree, staging.archive) if manifest.packed else (staging.archive, staging.tree)
+        )
+        await self._blocking(self._store.prune, key, unused, ())
+        await self._blocking(self._store.prune, key, used, paths)
         if manifest.archive is not None:
             files = await self._fetch_archive(manifest.archive, wanted, source, manifest, watch)
         elif manifest.layers:
@@ -152,7 +160,7 @@ class Copier:
             have = {file.path for file in reused}
             missing = tuple(file for file in manifest.files if file.path not in have)
             watch.reused = sum(file.size for file in reused)
-            async with self._ledger.admit(key, _size(missing), staging.tree):
+            async with self._admit(key, missing, staging.tree):
                 job = FetchJob(key, missing, (source,), staging.tree, staging.journal)
                 files = (*reused, *await self._transfer(job, watch))
         watch.enter(Reason.VERIFYING)
@@ -176,13 +184,13 @@ class Copier:
         """The archive next to the tree, then its members in the tree; patterns choose among the members."""
         key = wanted.storage_key
         staging = await self._blocking(self._store.staging, key)
-        async with self._ledger.admit(key, _size(manifest.files), staging.tree.parent):
+        async with self._admit(key, manifest.files, staging.tree.parent):
             job = FetchJob(key, manifest.files, (source,), staging.archive, staging.journal)
             (packed,) = await self._transfer(job, watch)
             watch.enter(Reason.UNPACKING)
             limit = await self._ledger.widen(key, int(packed.size * self._archive_ratio))
             with watch.spending(Phase.UNPACK):
-                members = await self._blocking.cancellable(
+                unpacking = self._blocking.cancellable(
                     lambda cancelled: unpack(
                         staging.archive / packed.path,
                         kind,
@@ -193,6 +201,7 @@ class Copier:
                         validator=packed.validator,
                     )
                 )
+                members = await self._ledger.watched(key, unpacking)
         return _selected(members, wanted)
 
     async def _fetch_layers(
@@ -201,14 +210,14 @@ class Copier:
         """All files next to the tree, then the tree made of them; patterns choose among what is in it."""
         key = wanted.storage_key
         staging = await self._blocking(self._store.staging, key)
-        async with self._ledger.admit(key, _size(manifest.files), staging.tree.parent):
+        async with self._admit(key, manifest.files, staging.tree.parent):
             job = FetchJob(key, manifest.files, (source,), staging.archive, staging.journal)
             packed = await self._transfer(job, watch)
             watch.enter(Reason.UNPACKING)
             size = sum(file.size for file in packed)
             limit = await self._ledger.widen(key, int(size * self._archive_ratio))
             with watch.spending(Phase.UNPACK):
-                members = await self._blocking.cancellable(
+                unpacking = self._blocking.cancellable(
                     lambda cancelled: unpack_layers(
                         staging.archive,
                         packed,
@@ -218,19 +227,26 @@ class Copier:
                         cancelled=cancelled,
                     )
                 )
+                members = await self._ledger.watched(key, unpacking)
         return _selected(members, wanted)
 
     async def _transfer(self, job: FetchJob, watch: CopyWatch) -> tuple[TreeFile, ...]:
         watch.enter(Reason.DOWNLOADING)
-        fetching = self._engine.fetch(job, watch.progress)
-        if any(file.size is None for file in job.files):
-            fetching = self._ledger.watched(fetching)
         with watch.transferring():
-            fetched = await fetching
+            fetching = self._engine.fetch(job, watch.progress)
+            fetched = await self._ledger.watched(job.key, fetching)
         return tuple(
             TreeFile(file.path, file.size, file.digests, file.validator, file.verified_by)
             for file in fetched
         )
+
+    def _admit(
+        self, key: str, files: Sequence[RemoteFile], folder: Path
+    ) -> AbstractAsyncContextManager[None]:
+        """Space for the files; those whose size the source does not say come on top of it, as long as there is some."""
+        sizes = [file.size for file in files]
+        total = sum(size or 0 for size in sizes)
+        return self._ledger.admit(key, total, folder, open_ended=None in sizes)
 
     def _tree(self, wanted: Wanted, manifest: Manifest, files: tuple[TreeFile, ...]) -> Tree:
         return Tree(
@@ -250,11 +266,6 @@ def _selected(members: tuple[TreeFile, ...], wanted: Wanted) -> tuple[TreeFile, 
     if not files:
         raise nothing_selected(len(members))
     return files
-
-
-def _size(files: tuple[RemoteFile, ...]) -> int:
-    """Bytes; a file whose size the source does not say counts as nothing, and runs into the disk's own limit."""
-    return sum(file.size or 0 for file in files)
 
 
 def _answers(tree: Tree, wanted: Wanted, manifest: Manifest) -> bool:

@@ -8,13 +8,14 @@ from pathlib import Path
 from agent.errors import FetchError
 from agent.planning.selection import selections_from_json
 from agent.planning.world import Disk, Published
-from agent.space import Ledger
+from agent.space import Ledger, written
 from agent.storage.errors import translated
 from agent.storage.layout import PRIVATE
 from agent.storage.store import Store
 from agent.storage.tree import Tree, Usage
 from shared.api.node import NodeStorage
 from shared.domain.storage_key import is_storage_key
+from shared.domain.uri import redact
 
 
 class _EveryKey(frozenset[str]):
@@ -142,6 +143,14 @@ class Shelf:
     def _gone(self, key: str) -> None:
         for known in (self._published, self._damaged, self._checked):
             known.pop(key, None)
+
+
+def holders(root: Path, store: Store) -> dict[str, int]:
+    """Bytes of what is published, by source, and of what is unfinished, by storage key. Blocking."""
+    staging = root / PRIVATE / "staging"
+    return {redact(tree.uri): tree.size for tree in store.trees().values()} | {
+        f"unfinished {key}": size for key in staged_keys(root) if (size := written(staging / key))
+    }
 
 
 def staged_keys(root: Path) -> frozenset[str]:

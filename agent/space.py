@@ -5,20 +5,23 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agent.blocking import Blocking
 from agent.errors import Stalled
-from agent.planning.admission import Space, kept_free, lacks_space, shortage
+from agent.planning.admission import Space, kept_free, refusal, shortage
 from agent.storage.tree import Usage
 from shared.domain.reasons import Reason
 
 T = TypeVar("T")
 
 _BLOCK = 512
-# Between looks at the disk while files of unknown size come in.
+# Between looks at the disk while copies are written, and how many times longer than the look itself.
 _LOOK_SECONDS = 0.25
+_REST = 10
 
 
 class LacksSpace(Stalled):
@@ -31,47 +34,70 @@ class LacksSpace(Stalled):
 
 @dataclass(frozen=True, slots=True)
 class _Promise:
+    """open_ended: the total leaves out files whose size nobody knows."""
+
     total: int
     folder: Path
+    open_ended: bool
+
+    def left(self) -> int:
+        """Blocking."""
+        return max(self.total - written(self.folder), 0)
 
 
 class Ledger:
-    """Admits copies one after the other; what a copy has written already is measured on disk, not counted."""
+    """Admits copies one after the other; what a copy has written already is measured on disk, not counted.
+
+    reclaim: gives up replaced trees. discard: gives up what is staged for a key. holders: bytes of what is there, by name.
+    All are blocking.
+    """
 
     def __init__(
         self,
         *,
         usage: Callable[[], Usage],
         reclaim: Callable[[], None],
+        discard: Callable[[str], None],
         holders: Callable[[], Mapping[str, int]],
         min_free_percent: float,
         blocking: Blocking,
     ) -> None:
         self._usage = usage
         self._reclaim = reclaim
+        self._discard = discard
         self._holders = holders
         self._percent = min_free_percent
         self._blocking = blocking
         self._promises: dict[str, _Promise] = {}
+        self._stopped: dict[str, Path] = {}
         self._one_at_a_time = asyncio.Lock()
 
+    async def keep(self, key: str) -> None:
+        """A copy is tried again: what is staged for it is not given up any more."""
+        async with self._one_at_a_time:
+            self._stopped.pop(key, None)
+
     @asynccontextmanager
-    async def admit(self, key: str, total: int, folder: Path) -> AsyncIterator[None]:
+    async def admit(
+        self, key: str, total: int, folder: Path, *, open_ended: bool = False
+    ) -> AsyncIterator[None]:
         """Holds `total` bytes for the files below `folder` while the block runs.
 
-        Raises LacksSpace. Replaced trees that pods may still read are given up before a copy is refused.
+        Raises LacksSpace. Where that makes the copy fit, replaced trees that pods may still read are given up, then what is staged
+        of copies of unknown size that did not fit.
         """
         async with self._one_at_a_time:
-            need, space = await self._blocking(self._measure, key, total, folder)
-            if lacks_space(need, space, holders={}) is not None:
-                await self._blocking(self._reclaim)
-                need, space = await self._blocking(self._measure, key, total, folder)
-                why = lacks_space(need, space, holders=self._holders())
-                if why is not None:
-                    raise LacksSpace(why, need=need)
-            self._promises[key] = _Promise(total, folder)
+            promise = _Promise(total, folder, open_ended)
+            refused = await self._blocking(self._make_room, key, promise)
+            if refused is not None:
+                raise refused
+            self._promises[key] = promise
         try:
             yield
+        except Stalled as error:
+            if open_ended and error.reason is Reason.INSUFFICIENT_STORAGE:
+                self._stopped[key] = folder
+            raise
         finally:
             del self._promises[key]
 
@@ -79,19 +105,27 @@ class Ledger:
         """What an admitted copy may write on top of its promise, at most `most` bytes; promised from now on."""
         async with self._one_at_a_time:
             promise = self._promises[key]
-            _, space = await self._blocking(self._measure, key, promise.total, promise.folder)
+            there = await self._blocking(written, promise.folder)
+            _, space = await self._blocking(self._measure, key, promise)
             more = max(min(most, space.usable), 0)
-            self._promises[key] = replace(promise, total=promise.total + more)
+            self._promises[key] = replace(promise, total=max(promise.total, there) + more)
             return more
 
-    async def watched(self, work: Coroutine[Any, Any, T]) -> T:
-        """Ends the work with LacksSpace when the disk is down to what models leave free: for sizes nobody knew beforehand."""
+    async def watched(self, key: str, work: Coroutine[Any, Any, T]) -> T:
+        """Ends an admitted copy's work with LacksSpace when the disk is down to what models leave free and others were promised.
+
+        Of copies of known size the one that was admitted first goes on longest; those of unknown size come after all of them.
+        """
+        loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(work)
+        pause = _LOOK_SECONDS
         try:
-            while not (await asyncio.wait([task], timeout=_LOOK_SECONDS))[0]:
-                usage = await self._blocking(self._usage)
-                if usage.available <= kept_free(usage.capacity, self._percent):
-                    raise self._short(usage, "the disk is full but for what models leave free")
+            while not (await asyncio.wait([task], timeout=pause))[0]:
+                began = loop.time()
+                spent = await self._blocking(self._spent, key)
+                if spent is not None:
+                    raise spent
+                pause = max(_LOOK_SECONDS, _REST * (loop.time() - began))
             return task.result()
         finally:
             task.cancel()
@@ -102,29 +136,63 @@ class Ledger:
         usage = await self._blocking(self._usage)
         if usage.inodes_available == 0:
             return Stalled(error.reason, f"{error.message}; no inode is free")
-        return self._short(usage, error.message)
+        return await self._blocking(self._short, error.message, usage)
 
     def reserved(self) -> int:
         """Bytes that copies in flight have still to write. Blocking: looks at their files."""
-        return sum(self._remaining().values())
+        return sum(_left(self._others(None)).values())
 
     def fits(self, need: int) -> bool:
         """Whether a copy that was refused would be admitted now. Blocking."""
-        space = self._space(self._remaining())
-        return lacks_space(need, space, holders={}) is None
+        return self._space(_left(self._others(None)), self._usage()).has(need)
 
-    def _short(self, usage: Usage, why: str) -> LacksSpace:
-        """As soon as more is free than now it is tried again."""
-        need = usage.available + 1
-        space = self._space({}, usage)
+    def _make_room(self, key: str, promise: _Promise) -> LacksSpace | None:
+        need, space = self._measure(key, promise)
+        idle = {
+            other: written(folder) for other, folder in list(self._stopped.items()) if other != key
+        }
+        steps: list[Callable[[], None]] = [
+            self._reclaim,
+            *(partial(self._give_up, other) for other in idle),
+        ]
+        if need <= space.usable + self._usage().reclaimable + sum(idle.values()):
+            for step in steps:
+                if not space.has(need):
+                    step()
+                    need, space = self._measure(key, promise)
+        if space.has(need):
+            return None
+        return LacksSpace(refusal(need, space, holders=self._holders()), need=need)
+
+    def _give_up(self, key: str) -> None:
+        self._discard(key)
+        self._stopped.pop(key, None)
+
+    def _spent(self, key: str) -> LacksSpace | None:
+        """Why an admitted copy may not write on; None while it may."""
+        promise, usage = self._promises[key], self._usage()
+        before = self._before(key)
+        most = {other: ahead.total for other, ahead in before.items()}
+        if self._space(most, usage).usable > 0 or self._space(_left(before), usage).usable > 0:
+            return None
+        left = promise.left()
+        if not left and not promise.open_ended:
+            return None
+        why = "the disk is full but for what models leave free"
+        return self._short(why, usage, besides=key, need=left)
+
+    def _short(
+        self, why: str, usage: Usage, *, besides: str | None = None, need: int = 0
+    ) -> LacksSpace:
+        """As soon as more can be used than now, and at least `need`, it is tried again."""
+        space = self._space(_left(self._others(besides)), usage)
+        need = max(need, max(space.usable, 0) + 1)
         return LacksSpace(f"{why}; {shortage(space, holders=self._holders())}", need=need)
 
-    def _measure(self, key: str, total: int, folder: Path) -> tuple[int, Space]:
-        in_flight = {other: left for other, left in self._remaining().items() if other != key}
-        return max(total - written(folder), 0), self._space(in_flight)
+    def _measure(self, key: str, promise: _Promise) -> tuple[int, Space]:
+        return promise.left(), self._space(_left(self._others(key)), self._usage())
 
-    def _space(self, in_flight: Mapping[str, int], usage: Usage | None = None) -> Space:
-        usage = usage or self._usage()
+    def _space(self, in_flight: Mapping[str, int], usage: Usage) -> Space:
         return Space(
             capacity=usage.capacity,
             free=usage.available,
@@ -132,11 +200,17 @@ class Ledger:
             in_flight=in_flight,
         )
 
-    def _remaining(self) -> dict[str, int]:
-        return {
-            key: max(promise.total - written(promise.folder), 0)
-            for key, promise in list(self._promises.items())
-        }
+    def _others(self, key: str | None) -> dict[str, _Promise]:
+        return {other: each for other, each in list(self._promises.items()) if other != key}
+
+    def _before(self, key: str) -> dict[str, _Promise]:
+        """The promises that count before that of `key`."""
+        ranked = sorted(list(self._promises.items()), key=lambda item: item[1].open_ended)
+        return dict(takewhile(lambda item: item[0] != key, ranked))
+
+
+def _left(promises: Mapping[str, _Promise]) -> dict[str, int]:
+    return {key: promise.left() for key, promise in promises.items()}
 
 
 def written(folder: Path) -> int:

@@ -22,16 +22,18 @@ class Space:
         """What a new copy may take; negative when copies in flight are already promised more than there is."""
         return self.free - self.kept_free - sum(self.in_flight.values())
 
+    def has(self, need: int) -> bool:
+        """Whether `need` more bytes fit."""
+        return need <= max(self.usable, 0)
+
 
 def kept_free(capacity: int, percent: float) -> int:
     """Bytes of the disk that models leave alone."""
     return int(capacity * percent / 100)
 
 
-def lacks_space(need: int, space: Space, *, holders: Mapping[str, int]) -> str | None:
-    """Why `need` more bytes do not fit, in a sentence; None when they do. `holders`: bytes by name of what is there."""
-    if need <= max(space.usable, 0):
-        return None
+def refusal(need: int, space: Space, *, holders: Mapping[str, int]) -> str:
+    """Why `need` more bytes do not fit, in a sentence. `holders`: bytes by name of what is there."""
     return (
         f"needs {human_bytes(need)}, {human_bytes(max(space.usable, 0))} can be used; "
         + shortage(space, holders=holders)

@@ -65,7 +65,7 @@ class Meter:
             available=disk.f_bavail * disk.f_frsize,
             used=bytes_of(total([kept, gone])),
             reclaimable=freed_without(gone, kept),
-            inodes_available=disk.f_favail,
+            inodes_available=disk.f_favail if disk.f_files else None,
         )
 
     def _measure_trees(self, published: Mapping[str, object], around: list[Footprint]) -> None:

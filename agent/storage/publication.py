@@ -149,7 +149,7 @@ def _prepare(
     try:
         wanted = {safe_path(file.path): file for file in tree.files}
         entries = list(walk(root))
-        _prune(disk, root, entries, wanted.keys())
+        prune(disk, root, entries, wanted.keys())
         if len(wanted) >= _MANY_FILES:
             disk.sync_all(root)
         kept = [
@@ -168,7 +168,7 @@ def _prepare(
         os.close(root)
 
 
-def _prune(disk: Disk, root: int, entries: list[Entry], wanted: Container[str]) -> None:
+def prune(disk: Disk, root: int, entries: list[Entry], wanted: Container[str]) -> None:
     """Left-overs of an earlier attempt go, and the folders that held nothing else."""
     holders: set[str] = set()
     for entry in entries:

@@ -108,11 +108,12 @@ class Staging:
 class Usage:
     """The disk, in bytes. used: blocks that the store occupies, hard links counted once.
 
-    reclaimable: the part of `used` that replaced and evicted trees still hold.
+    reclaimable: the part of `used` that replaced and evicted trees still hold. inodes_available: None where the file system
+    makes them as needed.
     """
 
     capacity: int
     available: int
     used: int
     reclaimable: int
-    inodes_available: int
+    inodes_available: int | None

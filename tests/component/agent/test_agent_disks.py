@@ -1,5 +1,6 @@
 """Disks that run full, run out of inodes or become read-only: a reason each, nothing lost, and it goes on when they are mended."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,15 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from agent.access import GivenCredentials
+from agent.assembly import Limits, assemble
+from agent.blocking import Blocking
+from agent.cli.pull import PullOptions, wanted_from
+from agent.copy import Have, Outcome
+from agent.policy import SourcePolicy
+from agent.progress import CopyWatch
+from agent.space import LacksSpace
+from agent.storage.store import Store
 from shared.domain.storage_key import storage_key
 from tests.component.agent.terminal import Cli
 from tests.support.mounts import remount, tmpfs
@@ -17,25 +27,38 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def endless() -> Iterator[str]:
-    """A file of 64 MiB whose size nobody tells beforehand."""
+def streams() -> Iterator[str]:
+    """`/endless.bin` has 64 MiB, which nobody tells beforehand, `/slow.bin` says that it has 20; 10 MiB a second."""
 
     async def stream(asked: web.Request) -> web.StreamResponse:
+        known = asked.path == "/slow.bin"
         response = web.StreamResponse()
-        response.enable_chunked_encoding()
+        if known:
+            response.content_length = 20 * MIB
+        else:
+            response.enable_chunked_encoding()
         await response.prepare(asked)
-        for _ in range(64):
+        if asked.method == "HEAD":
+            return response
+        for _ in range(20 if known else 64):
             await response.write(b"x" * MIB)
+            await asyncio.sleep(0.1)
         await response.write_eof()
         return response
 
-    server = ThreadedApp("endless")
-    server.app.router.add_get("/weights.bin", stream)
+    server = ThreadedApp("streams")
+    for name in ("endless", "slow"):
+        server.app.router.add_get(f"/{name}.bin", stream)
     server.start()
     try:
-        yield f"{server.url}/weights.bin"
+        yield server.url
     finally:
         server.stop()
+
+
+@pytest.fixture
+def endless(streams: str) -> str:
+    return f"{streams}/endless.bin"
 
 
 def test_a_model_that_does_not_fit_moves_no_byte_and_comes_once_it_fits(
@@ -75,6 +98,41 @@ def test_a_disk_that_runs_full_half_way_leaves_the_published_and_nothing_hidden(
         assert disk.f_bavail * disk.f_frsize > 6 * MIB
         remount(root, "size=96m")
         assert cli("pull", endless, "--root", root).code == 0
+
+
+async def test_a_model_of_unknown_size_neither_crosses_the_watermark_nor_takes_what_another_needs(
+    streams: str, tmp_path: Path
+) -> None:
+    with tmpfs(tmp_path / "disk", "size=50m") as root:
+        blocking, store = Blocking(), Store.open(root)
+        parts = assemble(
+            store,
+            root=root,
+            limits=Limits(min_free_percent=20),
+            reader=GivenCredentials(),
+            policy=SourcePolicy.unrestricted(),
+            blocking=blocking,
+        )
+
+        async def copy(name: str) -> Outcome:
+            wanted = wanted_from(PullOptions(f"{streams}/{name}.bin", root))
+            return await parts.copier.copy(wanted, CopyWatch(), Have())
+
+        slow = asyncio.create_task(copy("slow"))
+        await asyncio.sleep(0.5)
+        with pytest.raises(LacksSpace, match=r"10\.0 MiB stay free; .*held by .*unfinished"):
+            await copy("endless")
+        assert (await slow).tree.size == 20 * MIB
+        # Half of the watermark may come between two looks at the disk.
+        assert free(root) > 5 * MIB
+        await parts.engine.close()
+        store.close()
+        blocking.close()
+
+
+def free(root: Path) -> int:
+    disk = os.statvfs(root)
+    return disk.f_bavail * disk.f_frsize
 
 
 def test_a_disk_without_inodes_says_so(cli: Cli, web: WebServer, tmp_path: Path) -> None:

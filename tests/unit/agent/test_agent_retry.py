@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from agent.planning.admission import Space, kept_free, lacks_space
+from agent.planning.admission import Space, kept_free, refusal
 from agent.planning.retry import Failure, RetryPolicy, failed, is_due
 from tests.unit.agent.builders import NOW, line, not_found, unreachable, wanted
 
@@ -66,18 +66,18 @@ def space(free: int, **in_flight: int) -> Space:
 
 def test_a_copy_must_fit_beside_the_watermark_and_all_copies_in_flight() -> None:
     assert kept_free(100 * GIB, 5) == 5 * GIB
-    assert lacks_space(10 * GIB, space(15 * GIB), holders={}) is None
-    assert lacks_space(10 * GIB + 1, space(15 * GIB), holders={}) is not None
-    assert lacks_space(10 * GIB, space(20 * GIB, other=6 * GIB), holders={}) is not None
+    assert space(15 * GIB).has(10 * GIB)
+    assert not space(15 * GIB).has(10 * GIB + 1)
+    assert not space(20 * GIB, other=6 * GIB).has(10 * GIB)
 
 
 def test_nothing_to_write_always_fits() -> None:
-    assert lacks_space(0, space(0, other=GIB), holders={}) is None
+    assert space(0, other=GIB).has(0)
 
 
 def test_a_refusal_says_need_free_promised_and_what_holds_the_space() -> None:
     holders = {"llama": 40 * GIB, "bert": GIB, "qwen": 20 * GIB, "phi": 2 * GIB}
-    assert lacks_space(10 * GIB, space(12 * GIB, other=4 * GIB), holders=holders) == (
+    assert refusal(10 * GIB, space(12 * GIB, other=4 * GIB), holders=holders) == (
         "needs 10.0 GiB, 3.0 GiB can be used; 12.0 GiB of 100 GiB are free, 5.0 GiB stay free; "
         "4.0 GiB are promised to copies in flight; "
         "held by llama 40.0 GiB, qwen 20.0 GiB, phi 2.0 GiB and 1 more"

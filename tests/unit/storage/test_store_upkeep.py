@@ -377,6 +377,14 @@ def test_usage_counts_real_blocks_once(store: Store, tmp_path: Path) -> None:
     assert store.usage().used == 0
 
 
+def test_what_an_earlier_attempt_staged_goes_unless_it_is_wanted_still(store: Store) -> None:
+    staging = store.staging(KEY)
+    write_files(staging.tree, {"keep": b"1", "d/e/gone": b"2", "d/kept": b"3", "old/gone": b"4"})
+    store.prune(KEY, staging.tree, {"keep", "d/kept"})
+    assert read_files(staging.tree) == {"keep": b"1", "d/kept": b"3"}
+    assert not (staging.tree / "old").exists()
+
+
 def test_usage_is_known_at_once_after_a_restart(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     publish(store, {"a": b"x" * 100_000})
@@ -390,7 +398,7 @@ def test_usage_is_known_at_once_after_a_restart(tmp_path: Path) -> None:
     disk = os.statvfs(tmp_path)
     assert after.capacity == disk.f_blocks * disk.f_frsize
     assert 0 < after.available <= after.capacity
-    assert after.inodes_available > 0
+    assert after.inodes_available is None or after.inodes_available > 0
     store.close()
 
 
