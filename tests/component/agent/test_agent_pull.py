@@ -1,5 +1,7 @@
+import errno
 import io
 import json
+import os
 import random
 import re
 import tarfile
@@ -7,13 +9,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from huggingface_hub import snapshot_download
 
+from agent.adopt import equal_files
 from shared.domain.storage_key import storage_key
 from tests.component.agent.terminal import Cli, files_below
 from tests.support.servers.gcs import GcsServer
 from tests.support.servers.hub import STRANGER, TOKEN, HubServer
 from tests.support.servers.s3 import NOBODY, S3Server
 from tests.support.servers.web import WebServer
+from tests.support.trees import remote_file
 
 MODEL = {
     "config.json": b'{"a": 1}',
@@ -293,6 +298,43 @@ def test_an_existing_folder_of_somebody_else_is_adopted_when_it_is_equal(
     assert done.code == 0, done.err
     assert "(0 B transferred)" in done.err
     assert files_below(folder) == equal
+
+
+def test_what_kserves_downloader_left_of_a_hub_model_is_adopted_with_its_notes(
+    cli: Cli, hub: HubServer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"config.json": b"{}", "sub/weights.safetensors": os.urandom(100_000)}
+    hub.add("kserve/llama", model)
+    folder = root / "models" / storage_key("hf://kserve/llama")
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    snapshot_download("kserve/llama", local_dir=folder, endpoint=hub.endpoint, token=False)
+    notes = files_below(folder).keys() - model.keys()
+    assert notes
+    cli.environment["HF_ENDPOINT"] = hub.endpoint
+    done = cli("pull", "hf://kserve/llama", "--root", root)
+    assert done.code == 0, done.err
+    assert "(0 B transferred)" in done.err
+    assert files_below(folder).keys() == model.keys() | notes
+    (listed,) = json.loads(cli("ls", "--root", root, "-o", "json").out)
+    assert listed["files"] == len(model)
+    assert cli("verify", "--root", root).code == 0
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_a_folder_that_cannot_be_read_is_not_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    (tmp_path / "config.json").write_bytes(b"{}")
+    wanted = (remote_file("config.json", b"{}"),)
+    assert equal_files(tmp_path, wanted, lambda: False) is not None
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    for name in ("agent.adopt.hash_file", "pathlib.Path.iterdir"):
+        with monkeypatch.context() as patched:
+            patched.setattr(name, refuse)
+            assert equal_files(tmp_path, wanted, lambda: False) is None
 
 
 def test_an_existing_folder_that_differs_is_replaced_and_others_are_not_touched(
