@@ -75,26 +75,31 @@ test-component: servers ## Each source against its real server, the engine and t
 test-cluster: setup ## Both programs on a real etcd, kube-apiserver and kube-controller-manager
 	$(RUN) pytest tests/cluster
 
-test-e2e: setup ## The programs as pods on real nodes; takes root and about 12 minutes, once 10 more for builds
-	$(RUN) python -m tests.support.nodes
-	$(RUN) pytest tests/e2e
+# tests.support.nodes gets what real nodes need, the control plane included.
+test-e2e: uv nginx ## The programs as pods on real nodes; takes root and about 12 minutes, once 10 more for builds
+	@trap 'echo "make test-e2e: $$SECONDS s"' EXIT; set -x; \
+	  $(RUN) python -m tests.support.nodes; \
+	  $(RUN) pytest tests/e2e
 
-# The OCI format, which podman and buildah prefer, has no health command.
+# The OCI format, which podman and buildah prefer, has no health command. All times are the commit's, so that two builds are equal;
+# docker sets those of files by `docker buildx build --output=type=image,rewrite-timestamp=true` alone.
 images: ## Build both images with docker, podman or buildah (BASE=… takes another base)
 	@engine=$$(command -v docker || command -v podman || command -v buildah) || { echo "docker, podman or buildah is needed"; exit 1; }; \
-	case $$engine in *docker) format= ;; *) format=--format=docker ;; esac; \
+	export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); \
+	case $$engine in *docker) options=--build-arg=SOURCE_DATE_EPOCH ;; *) options="--format=docker --timestamp=$$SOURCE_DATE_EPOCH" ;; esac; \
 	for name in agent controller; do \
-	  "$$engine" build $$format $(if $(BASE),--build-arg=BASE=$(BASE)) --build-arg=REVISION=$$(git rev-parse HEAD) \
+	  "$$engine" build $$options $(if $(BASE),--build-arg=BASE=$(BASE)) --build-arg=REVISION=$$(git rev-parse HEAD) \
 	    --file=Dockerfile.$$name --tag=ghcr.io/localmodel/$$name:$(VERSION) .; \
 	done
 
 audit: uv ## Known vulnerabilities and licences of what the images hold
 	@$(RUN) python -m tests.support.audit
+	@$(RUN) pytest -q tests/unit/deploy/test_licences.py
 
 demo: setup ## The whole main path on a real API server, with commentary (KEEP=1 leaves it running)
 	$(RUN) python -m tests.demo $(if $(KEEP),--keep)
 
-demo-cluster: setup ## The same as pods on real nodes; takes root
+demo-cluster: uv nginx ## The same as pods on real nodes; takes root
 	$(RUN) python -m tests.support.nodes
 	$(RUN) python -m tests.demo.cluster
 
