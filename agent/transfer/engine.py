@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from agent.manifest import Digest, RemoteFile, Strength
+from agent.manifest import RemoteFile
 from agent.origin import Origin
 from agent.policy import SourcePolicy
 from agent.transfer.budget import Budget
+from agent.transfer.closing import FetchedFile
+from agent.transfer.crew import Pools
 from agent.transfer.files import disk_errors
 from agent.transfer.flow import MOST_THREADS, Figures, Flow
 from agent.transfer.journal import Journal
@@ -26,19 +28,10 @@ T = TypeVar("T")
 PART_SIZE: Final = 64 << 20
 # Hashing in order keeps up with a fast disk on one core; more would take the cores from the transfers.
 _HASH_THREADS: Final = 2
+# What a restart left is read again: minutes for a large model, while others fetch.
+_READ_THREADS: Final = 2
 
 __all__ = ["PART_SIZE", "Budget", "Engine", "FetchJob", "FetchedFile"]
-
-
-@dataclass(frozen=True, slots=True)
-class FetchedFile:
-    """A file that is on disk and verified. digests: what was computed; the CRC-32C is always among them."""
-
-    path: str
-    size: int
-    digests: tuple[Digest, ...]
-    verified_by: Strength
-    validator: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +65,7 @@ class Engine:
         self._flow = Flow(budget, Pool(policy))
         self._threads: ThreadPoolExecutor | None = None
         self._hashing = ThreadPoolExecutor(_HASH_THREADS, thread_name_prefix="hashing")
+        self._reading = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="reading")
         self._runs: dict[int, Run] = {}
 
     async def fetch(self, job: FetchJob, progress: Progress) -> tuple[FetchedFile, ...]:
@@ -90,29 +84,18 @@ class Engine:
             key=job.key,
             shop=shop,
             flow=self._flow,
-            threads=self._transfer_threads(),
-            hashing=self._hashing,
+            pools=Pools(self._transfer_threads(), self._hashing, self._reading),
             part_size=self._part_size,
         )
         self._runs[id(run)] = run
         self._flow.copies = len(self._runs)
         try:
-            finished = await run.run()
+            return tuple(await run.run())
         finally:
             del self._runs[id(run)]
             self._flow.copies = len(self._runs)
             if not self._runs:
                 self._rest()
-        return tuple(
-            FetchedFile(
-                path=work.file.path,
-                size=work.size or 0,
-                digests=digests,
-                verified_by=work.strength,
-                validator=work.file.validator,
-            )
-            for work, digests in finished
-        )
 
     def set_budget(self, budget: Budget) -> None:
         """Takes effect at once for the rate, and for connections with each next part."""
@@ -139,6 +122,7 @@ class Engine:
         self._rest()
         self._flow.pool.close()
         self._hashing.shutdown(wait=False, cancel_futures=True)
+        self._reading.shutdown(wait=False, cancel_futures=True)
 
     def _transfer_threads(self) -> ThreadPoolExecutor:
         if self._threads is None:

@@ -19,6 +19,7 @@ from shared.domain.reasons import Reason
 
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_PUNCH_HOLE: Final = 1 | 2  # and keep the size
 _FICLONERANGE: Final = 0x4020940D
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
@@ -159,6 +160,11 @@ def trim(fd: int, size: int) -> None:
     """Cut off what an earlier, longer version of a file left. Raises OSError."""
     if os.fstat(fd).st_size > size:
         os.ftruncate(fd, size)
+
+
+def give_up(fd: int, start: int, size: int) -> None:
+    """Have other blocks for these bytes when they are written next, where the file system can."""
+    _libc.fallocate(fd, _PUNCH_HOLE, start, size)
 
 
 def start_writeback(fd: int, start: int, size: int) -> None:

@@ -4,9 +4,11 @@ A line is `<CRC-32C of the rest> <JSON>`. A record is a claim, not a proof: afte
 whoever reads it must check the range's CRC against the disk before trusting it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import struct
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from agent.transfer.parts import Range
 _NAME: Final = "parts.log"
 # Rewritten at opening when it holds so many more lines than live ones: files that changed again and again.
 _SLACK: Final = 1000
+# A claim in memory, of which a model may have hundreds of thousands: start, end, CRC.
+_PACKED: Final = struct.Struct("<QQI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +48,30 @@ def file_id(file: RemoteFile) -> str:
 
 
 class Journal:
-    """Blocking; `add` and `drop` may be called from several threads. Raises OSError."""
+    """Blocking; `add` and `drop` may be called from several threads. Raises OSError.
+
+    `claims` and `stated` tell what was there at opening, until `forget`.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Reads what is there; a damaged line and all that follow it are cut off."""
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / _NAME
         self._lock = threading.Lock()
-        self._claims: dict[str, dict[Range, Claim]] = {}
+        self._claims: dict[str, bytearray] = {}
         self._stated: dict[str, Digest] = {}
         lines, length = self._read()
         self._fd = self._open()
         if self._size() > length:
             os.ftruncate(self._fd, length)
-        if lines > _SLACK + 2 * sum(len(claims) for claims in self._claims.values()):
+        if lines > _SLACK and lines > _SLACK + 2 * sum(len(self.claims(f)) for f in self._claims):
             self._rewrite()
 
     def claims(self, file: str) -> tuple[Claim, ...]:
         """Claims of one file in offset order; of overlapping ones the earlier offset is kept."""
+        last = {Range(a, b): crc for a, b, crc in _PACKED.iter_unpack(self._claims.get(file, b""))}
         kept: list[Claim] = []
-        for claim in sorted(self._claims.get(file, {}).values(), key=lambda c: c.range):
+        for claim in (Claim(part, last[part]) for part in sorted(last)):
             if not kept or kept[-1].range.end <= claim.range.start:
                 kept.append(claim)
         return tuple(kept)
@@ -72,44 +80,42 @@ class Journal:
         """What the source stated about the file when it sent it."""
         return self._stated.get(file)
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._claims
+
+    def forget(self) -> None:
+        """Nobody asks for claims any more; they stay on disk."""
+        self._claims, self._stated = {}, {}
+
     def add(self, file: str, claim: Claim, *, stated: Digest | None = None) -> None:
         """The range's bytes have been written. stated: a digest of the whole file that came with them."""
         self.add_all([(file, claim, stated)])
 
     def add_all(self, claims: Iterable[tuple[str, Claim, Digest | None]]) -> None:
         """The same for many files, in one write."""
+        lines = [_line(_record(file, claim, stated)) for file, claim, stated in claims]
         with self._lock:
-            lines = []
-            for file, claim, stated in claims:
-                self._claims.setdefault(file, {})[claim.range] = claim
-                if stated is not None:
-                    self._stated[file] = stated
-                lines.append(_line(_record(file, claim, stated)))
             _write(self._fd, b"".join(lines))
 
     def drop(self, file: str) -> None:
         """Nothing of this file is worth keeping."""
         with self._lock:
-            self._stated.pop(file, None)
-            if self._claims.pop(file, None) is not None:
-                self._append({"file": file, "drop": True})
+            _write(self._fd, _line({"file": file, "drop": True}))
 
     def close(self) -> None:
         os.close(self._fd)
 
     def _read(self) -> tuple[int, int]:
-        try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            return 0, 0
         lines = good = 0
-        for line in content.splitlines(keepends=True):
-            record = _parse(line)
-            if record is None:
-                break
-            self._replay(record)
-            lines += 1
-            good += len(line)
+        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as log:
+            for line in log:
+                record = _parse(line)
+                if record is None:
+                    break
+                self._replay(record)
+                lines += 1
+                good += len(line)
         return lines, good
 
     def _replay(self, record: dict[str, Any]) -> None:
@@ -121,15 +127,16 @@ class Journal:
         if "stated" in record:
             algorithm, value = record["stated"]
             self._stated[file] = Digest(Algorithm(algorithm), value)
-        claim = Claim(Range(*record["part"]), record["crc"])
-        self._claims.setdefault(file, {})[claim.range] = claim
+        self._claims.setdefault(file, bytearray()).extend(
+            _PACKED.pack(*record["part"], record["crc"])
+        )
 
     def _rewrite(self) -> None:
         draft = self._path.with_suffix(".new")
         draft.unlink(missing_ok=True)
         with draft.open("xb") as output:
-            for file, claims in self._claims.items():
-                for claim in claims.values():
+            for file in self._claims:
+                for claim in self.claims(file):
                     output.write(_line(_record(file, claim, self._stated.get(file))))
             output.flush()
             os.fsync(output.fileno())
@@ -143,9 +150,6 @@ class Journal:
 
     def _size(self) -> int:
         return os.fstat(self._fd).st_size
-
-    def _append(self, record: dict[str, Any]) -> None:
-        _write(self._fd, _line(record))
 
 
 def _write(fd: int, lines: bytes) -> None:

@@ -1,6 +1,7 @@
-"""Whether what is on disk is what the source states. Blocking; for the hashing threads."""
+"""Whether what is on disk is what the source states. Blocking, in steps; for the hashing and reading threads."""
 
-from collections.abc import Callable
+import errno
+from typing import Final
 
 from agent.manifest import Algorithm, Digest
 from agent.transfer.checksums import (
@@ -12,34 +13,36 @@ from agent.transfer.checksums import (
     join,
     new_hasher,
 )
-from agent.transfer.files import disk_errors, opened
+from agent.transfer.crew import Steps
+from agent.transfer.files import disk_errors, give_up, opened
 from agent.transfer.journal import Claim
 from agent.transfer.pages import forget
 from agent.transfer.parts import Range
 from agent.transfer.work import FileWork
 from agent.transfer.workshop import Workshop
 
-Cancelled = Callable[[], bool]
+# What is read between two looks at whether others wait.
+_STEP: Final = 16 << 20
 
 
-def recover(work: FileWork, shop: Workshop) -> int:
-    """Take over the ranges that the journal claims and whose bytes on disk prove it; returns their bytes."""
+def recover(work: FileWork, shop: Workshop) -> Steps[None]:
+    """Take over the ranges that the journal claims and whose bytes on disk prove it."""
     claims = shop.journal.claims(work.id)
     if not claims or work.size is None or claims[-1].range.end > work.size:
-        return 0
+        return
     stated = shop.journal.stated(work.id)
     if stated is not None:
         work.learn([stated])
     with disk_errors(work.file.path), opened(shop.root, work.file.path) as fd:
         for claim in claims:
-            crcs = _crcs(fd, claim.range, work, shop.stop.is_set)
+            crcs = yield from _crcs(fd, claim.range, work, shop)
             if crcs is not None and crcs[Algorithm.CRC32C] == claim.crc32c:
                 work.done[claim.range] = crcs
-    return sum(part.size for part in work.done)
+                shop.progress.found(claim.range.size)
 
 
-def advance(work: FileWork, shop: Workshop) -> None:
-    """Hash on, in order, over what is on disk without a gap."""
+def advance(work: FileWork, shop: Workshop) -> Steps[None]:
+    """Hash on, in order, over what is on disk without a gap, as far as it can be read."""
     if work.sequential is None or work.size is None:
         return
     end = _contiguous(work)
@@ -47,13 +50,17 @@ def advance(work: FileWork, shop: Workshop) -> None:
         work.whole, work.hashed = new_hasher(work.sequential, work.size), 0
     if end > work.hashed:
         with disk_errors(work.file.path), opened(shop.root, work.file.path) as fd:
-            hash_range(fd, work.hashed, end, [work.whole], shop.stop.is_set)
-            if shop.direct:
-                forget(fd, work.hashed, end)
-        work.hashed = end
+            while work.hashed < end:
+                stop = min(end, work.hashed + _STEP)
+                if not _readable(fd, Range(work.hashed, stop), [work.whole], work, shop):
+                    # What it has seen of this step is not known.
+                    work.whole, work.hashed = None, 0
+                    return
+                work.hashed = stop
+                yield
 
 
-def digests(work: FileWork, shop: Workshop) -> tuple[Digest, ...] | None:
+def digests(work: FileWork) -> tuple[Digest, ...] | None:
     """CRC-32C and the stated digest as computed, or None when the stated one says otherwise. All parts must be there."""
     parts = sorted(work.done.items())
 
@@ -67,9 +74,9 @@ def digests(work: FileWork, shop: Workshop) -> tuple[Digest, ...] | None:
         return tuple(computed)
     if is_combinable(stated.algorithm):
         whole = joined(stated.algorithm)
+    elif work.hashed < (work.size or 0):
+        return None
     else:
-        if work.size and work.hashed < work.size:
-            advance(work, shop)
         hasher: Hasher = work.whole or new_hasher(stated.algorithm, 0)
         whole = hasher.hexdigest()
     if whole != stated.value:
@@ -79,14 +86,13 @@ def digests(work: FileWork, shop: Workshop) -> tuple[Digest, ...] | None:
     return tuple(computed)
 
 
-def bad_ranges(work: FileWork, shop: Workshop) -> list[Range]:
+def bad_ranges(work: FileWork, shop: Workshop) -> Steps[list[Range]]:
     """Which ranges to fetch again after a mismatch: those whose bytes on disk are not the received ones, else all."""
+    bad = []
     with disk_errors(work.file.path), opened(shop.root, work.file.path) as fd:
-        bad = [
-            part
-            for part, crcs in sorted(work.done.items())
-            if _crcs(fd, part, work, shop.stop.is_set) != crcs
-        ]
+        for part, crcs in sorted(work.done.items()):
+            if (yield from _crcs(fd, part, work, shop)) != crcs:
+                bad.append(part)
     return bad or sorted(work.done)
 
 
@@ -98,12 +104,30 @@ def claims(work: FileWork) -> list[Claim]:
 
 
 def _crcs(
-    fd: int, part: Range, work: FileWork, cancelled: Cancelled
-) -> dict[Algorithm, int] | None:
+    fd: int, part: Range, work: FileWork, shop: Workshop
+) -> Steps[dict[Algorithm, int] | None]:
+    """None where the bytes are not there, or cannot be read: then their blocks are given up."""
     hashers = {algorithm: Crc(algorithm) for algorithm in work.crcs}
-    if not hash_range(fd, part.start, part.end, list(hashers.values()), cancelled):
-        return None
+    for start in range(part.start, part.end, _STEP):
+        stop = min(part.end, start + _STEP)
+        if not _readable(fd, Range(start, stop), list(hashers.values()), work, shop):
+            return None
+        yield
     return {algorithm: hasher.value for algorithm, hasher in hashers.items()}
+
+
+def _readable(fd: int, part: Range, hashers: list[Hasher], work: FileWork, shop: Workshop) -> bool:
+    """Feeds the hashers; False where the file ends before, or the disk cannot read what it has: it gets new blocks once."""
+    try:
+        whole = hash_range(fd, part.start, part.end, hashers, shop.stop.is_set)
+    except OSError as exc:
+        if exc.errno != errno.EIO or work.mismatches:
+            raise
+        give_up(fd, part.start, part.size)
+        return False
+    if shop.direct:
+        forget(fd, part.start, part.end)
+    return whole
 
 
 def _contiguous(work: FileWork) -> int:

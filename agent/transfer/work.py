@@ -52,7 +52,7 @@ class Route:
 
 @dataclass(slots=True, eq=False)
 class FileWork:
-    """One file. stated: the digest that decides, or None; learned: the same, when it came with the bytes. origin: who serves it now.
+    """One file. index: its place in the job. stated: the digest that decides, or None; learned: the same, when it came with the bytes. origin: who serves it now.
 
     ranges: whether the server keeps to ranges. restart: to be fetched anew, as soon as nobody writes to it; parts of
     an older generation are then void. pending: parts that are not finished. hashed: bytes that `whole` has seen.
@@ -61,6 +61,7 @@ class FileWork:
     """
 
     file: RemoteFile
+    index: int = 0
     stated: Digest | None = None
     learned: Digest | None = None
     id: str = ""

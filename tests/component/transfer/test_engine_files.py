@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import errno
+import fcntl
 import os
 import signal
 import socket
@@ -118,7 +119,7 @@ async def test_every_range_of_a_local_file_shares_its_blocks_where_the_file_syst
         shared.append((start, start + size))
         return os.pwrite(fd, os.pread(source, size, start), to)
 
-    monkeypatch.setattr(transfer_files.fcntl, "ioctl", ioctl)
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
     fetching = Fetching(tmp_path / "target")
     await fetching.fetch([remote("f", content, Algorithm.SHA256)], OnDisk(tmp_path))
     assert fetching.content("f") == content
