@@ -1,4 +1,4 @@
-"""The docs' failure investigation, as it really happens: three nodes, three faults, kubectl and its plugin.
+"""The docs' failure investigation, as it really happens: four nodes, four faults, kubectl and its plugin.
 
 `python -m tests.docs.investigation` plays it and writes docs/investigation.md; the tests play it again.
 """
@@ -8,22 +8,33 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from shared.api.meta import API_VERSION
+from tests.docs.story import STORY, Step
 from tests.support import binaries
 from tests.support.cluster import CREDENTIALS_NAMESPACE, REPOSITORY
 from tests.support.controlplane import ControlPlane
+from tests.support.mounts import tmpfs
 from tests.support.programs import Agent, Controller
 from tests.support.servers.s3 import NOBODY, READER, Keys, S3Server
 
 PAGE = REPOSITORY / "docs/investigation.md"
 _NODES = ("gpu-1", "gpu-2", "gpu-3")
+_SMALL = "edge-1"
+_MIB = 1 << 20
+_WEIGHTS = {
+    "llama": _MIB,
+    "mistral": _MIB,
+    "old-model": _MIB,
+    "whisper": 16 * _MIB,
+    "phi": 20 * _MIB,
+}
 # A busy machine starts the programs slowly, and retries come with growing pauses.
 _SECONDS = 90.0
 _ANSWER_SECONDS = 120
@@ -31,20 +42,10 @@ _HEADER = """\
 <!-- Written by `python -m tests.docs.investigation` from a run. -->
 # A failure investigation
 
-Three faults, found and mended with kubectl and `kubectl localmodel` alone. This is what a run on a real API server printed, with a
-real S3 server and three agents; `tests/docs` plays it again and compares what each answer says. Waits of minutes were cut to
-seconds.
+Four faults, found and mended with kubectl and `kubectl localmodel` alone. This is what a run on a real API server printed, with a
+real S3 server and four agents, one of them on a disk of 32 MiB; `tests/docs` plays it again and compares the lines of each answer.
+Waits of minutes were cut to seconds.
 """
-
-
-@dataclass(frozen=True)
-class Step:
-    """says: a paragraph before it. shows: what its answer must hold sooner or later. before: what happens first, unseen."""
-
-    says: str
-    command: str
-    shows: tuple[str, ...] = ()
-    before: Callable[["Site"], None] | None = None
 
 
 class Site(ExitStack):
@@ -55,6 +56,7 @@ class Site(ExitStack):
         self._control_plane = control_plane
         self._folder = folder
         self._agents: dict[str, Agent] = {}
+        self.has_small_disk = os.geteuid() == 0
 
     def __enter__(self) -> "Site":
         super().__enter__()
@@ -95,9 +97,9 @@ class Site(ExitStack):
         plane = self._control_plane
         self.callback(plane.clear)
         s3 = self.enter_context(S3Server())
-        for model in ("llama", "mistral", "old-model"):
+        for model, size in _WEIGHTS.items():
             s3.put("models", f"{model}/config.json", b"{}")
-            s3.put("models", f"{model}/weights.bin", os.urandom(1 << 20))
+            s3.put("models", f"{model}/weights.bin", os.urandom(size))
         for name, keys in (("s3-reader", NOBODY), ("s3-reader-mended", READER)):
             (self._folder / f"{name}.yaml").write_text(yaml.safe_dump(_secret(s3, keys)))
         plane.kubectl("apply", "-f", str(self._folder / "s3-reader.yaml"))
@@ -109,15 +111,21 @@ class Site(ExitStack):
         plane.apply(group)
         for node in _NODES:
             plane.add_node(node, {"accelerator": "gpu"})
+        roots: dict[str, dict[str, str]] = {node: {} for node in _NODES}
+        if self.has_small_disk:
+            plane.apply(_edge_workers(group))
+            plane.add_node(_SMALL, {"accelerator": "none"})
+            disk = self.enter_context(tmpfs(self._folder / "small", "size=32m"))
+            roots[_SMALL] = {"root": str(disk)}
         controller = Controller(plane, self._folder, settings={"settle_seconds": 0.05})
         self.callback(controller.kill)
         controller.start()
-        for node in _NODES:
+        for node, root in roots.items():
             agent = Agent(
                 plane,
                 self._folder,
                 node=node,
-                settings={"heartbeat_seconds": 1},
+                settings={"heartbeat_seconds": 1, **root},
                 environment={"AWS_ENDPOINT_URL_S3": s3.endpoint},
             )
             self.callback(agent.kill)
@@ -139,88 +147,26 @@ class Site(ExitStack):
         self.run(
             "kubectl localmodel wait old-model --timeout 90s || { kubectl localmodel explain old-model; exit 1; }"
         )
+        if self.has_small_disk:
+            here: dict[str, object] = {"storage": {"key": "team"}, "nodeGroups": ["edge-workers"]}
+            plane.apply(_cache("whisper", "18Mi", **here))
+            self.run("kubectl localmodel wait whisper --timeout 90s")
+            plane.apply(_cache("phi", "4Mi", **here))
         plane.apply(_cache("llama", "500Mi", serviceAccountName="s3-reader"))
         plane.apply(_cache("mistral", "2Gi", storage={"key": "team"}))
 
 
-STORY = (
-    Step(
-        "Somebody says that models are missing. Trouble is on top:",
-        "kubectl localmodel status",
-        ("AccessDenied", "NoSpace", "old-model"),
-    ),
-    Step(
-        "## Bad credentials\n\nWhy does `llama` fail?",
-        "kubectl localmodel explain llama",
-        ("AccessDenied", "s3://models/llama"),
-    ),
-    Step(
-        "The source says no to all three nodes, so it is not a node. Which credentials does the cache use?",
-        "kubectl get localmodelcache llama -o jsonpath='{.spec.serviceAccountName}{\"\\n\"}'",
-        ("s3-reader",),
-    ),
-    Step(
-        "The keys in its Secret have no right to read the bucket. With the right ones in the file:",
-        "kubectl apply -f s3-reader-mended.yaml",
-    ),
-    Step(
-        "Agents look again by themselves, so nothing else need be done:",
-        "kubectl localmodel wait llama --timeout 90s && kubectl get localmodelcache llama -o wide",
-        ("3/3", "Available"),
-    ),
-    Step(
-        "## No space\n\nWhy does `mistral` wait?",
-        "kubectl localmodel explain mistral",
-        ("NoSpace", "old-model"),
-    ),
-    Step("What is on such a node?", "kubectl localmodel node gpu-1", ("old-model",)),
-    Step(
-        "Is there anything that nobody uses?",
-        "kubectl localmodel gc --dry-run",
-        ("old-model",),
-    ),
-    Step(
-        "No service runs here, so all three are listed. The owner of `old-model` agrees that it may go:",
-        "kubectl delete localmodelcache old-model",
-    ),
-    Step(
-        "`mistral` is placed as soon as the last node has confirmed that the bytes are gone:",
-        "kubectl localmodel wait mistral --timeout 90s && kubectl get localmodelcache mistral -o wide",
-        ("3/3", "Available"),
-    ),
-    Step(
-        "## A dead node\n\nLater `mistral` is not Ready any more, although nobody changed anything:",
-        "kubectl get localmodelcache mistral -o wide",
-        ("2/3", "NodeNotReady"),
-        before=lambda site: site.lose("gpu-3"),
-    ),
-    Step("Which node is it?", "kubectl localmodel status mistral", ("gpu-3", "NodeNotReady")),
-    Step(
-        "The copy was complete; the node itself is lost:",
-        "kubectl localmodel explain mistral gpu-3 && kubectl get nodes gpu-3",
-        ("gpu-3 is not Ready", "NotReady"),
-    ),
-    Step(
-        "The machine will not come back. Without its Node object it is no longer counted:",
-        "kubectl delete node gpu-3",
-    ),
-    Step(
-        "All is well:",
-        "kubectl get localmodelcache",
-        ("2/2",),
-    ),
-)  # fmt: skip
-
-
 def play(site: Site) -> Iterator[tuple[Step, str]]:
-    """Each step with its answer. A question is asked again until the answer holds what it should."""
+    """Each step with its answer. A question is asked again until the answer has its rows; what changes something need not be."""
     for step in STORY:
-        if step.before is not None:
-            step.before(site)
+        if step.disk and not site.has_small_disk:
+            continue
+        if step.lost is not None:
+            site.lose(step.lost)
         answer = site.run(step.command)
         deadline = time.monotonic() + _SECONDS
-        while missing := [word for word in step.shows if word not in answer]:
-            assert time.monotonic() < deadline, f"{step.command}: no {missing} in\n{answer}"
+        while lacking := step.lacking(answer):
+            assert time.monotonic() < deadline, f"{step.command}: no {lacking} in\n{answer}"
             time.sleep(0.5)
             answer = site.run(step.command)
         yield step, answer
@@ -251,6 +197,17 @@ def _cache(name: str, size: str, **access: object) -> dict[str, object]:
             **access,
         },
     }
+
+
+def _edge_workers(like: dict[str, Any]) -> dict[str, Any]:
+    group = json.loads(json.dumps(like))
+    group["metadata"]["name"] = "edge-workers"
+    group["spec"]["storageLimit"] = "1Gi"
+    required = group["spec"]["persistentVolumeSpec"]["nodeAffinity"]["required"]
+    required["nodeSelectorTerms"] = [
+        {"matchExpressions": [{"key": "accelerator", "operator": "In", "values": ["none"]}]}
+    ]
+    return group  # type: ignore[no-any-return]
 
 
 def _account() -> dict[str, object]:

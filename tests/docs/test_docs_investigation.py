@@ -16,4 +16,4 @@ def test_it_goes_as_the_page_tells(control_plane: ControlPlane, folder: Path) ->
         for step, _ in play(site):
             told = page.partition(f"{step.says}\n\n```\n$ {step.command}\n")[2].partition("```")[0]
             assert told, f"the page lacks {step.command}: run python -m tests.docs.investigation"
-            assert [word for word in step.shows if word not in told] == []
+            assert step.lacking(told) == []
