@@ -129,6 +129,44 @@ def resolve(
     )
 
 
+@app.command(epilog=_EXITS)
+def doctor(
+    uri: Annotated[
+        str | None, typer.Argument(metavar="[URI]", help="A model whose source is asked too.")
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="Folder of the cache; else the configuration's.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="An agent's YAML file: its folder, limits and rules count.")
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Kubeconfig; in a pod its own account is used.")
+    ] = None,
+    token_env: TokenEnv = None,
+    anonymous: Anonymous = False,
+    endpoint_url: Endpoint = None,
+    region: Region = None,
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="text|json", help="Format.")
+    ] = "text",
+) -> None:
+    """Look for what would hinder copies: folder, disk, machine, clock, network, source. Changes nothing, also beside a running agent."""
+    from agent.cli.doctor import DoctorOptions, run_doctor
+
+    if output not in {"text", "json"}:
+        raise typer.BadParameter("must be text or json", param_hint="--output")
+    options = DoctorOptions(
+        uri=uri,
+        root=root,
+        config=config,
+        kubeconfig=kubeconfig,
+        credentials=_credentials(token_env, anonymous, endpoint_url, region),
+        output=output,
+    )
+    raise typer.Exit(run_doctor(options))
+
+
 @app.command("ls")
 def list_models(
     root: Existing,

@@ -37,20 +37,29 @@ def run_resolve(
     )
     (wanted,) = group(read_work_list([info])).values()
     with sentences():
-        manifest = asyncio.run(_resolve(uri, revision, credentials))
+        policy = SourcePolicy.unrestricted(hf_endpoint=os.environ.get("HF_ENDPOINT"))
+        manifest = asyncio.run(_in_time(uri, revision, credentials, policy))
         if not manifest.packed:
             manifest = select(manifest, wanted.selections)
     put(_json(manifest) if as_json else _text(manifest))
 
 
-async def _resolve(uri: str, revision: str | None, credentials: Credentials) -> Manifest:
-    policy = SourcePolicy.unrestricted(hf_endpoint=os.environ.get("HF_ENDPOINT"))
+async def ask_source(
+    uri: str, revision: str | None, credentials: Credentials, policy: SourcePolicy
+) -> Manifest:
+    """Raises FetchError."""
     source = open_source(parse_uri(uri), credentials, policy)
     try:
-        async with asyncio.timeout(_SECONDS):
-            return await source.resolve(revision=revision)
+        return await source.resolve(revision=revision)
     finally:
         await source.close()
+
+
+async def _in_time(
+    uri: str, revision: str | None, credentials: Credentials, policy: SourcePolicy
+) -> Manifest:
+    async with asyncio.timeout(_SECONDS):
+        return await ask_source(uri, revision, credentials, policy)
 
 
 def _json(manifest: Manifest) -> str:

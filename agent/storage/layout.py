@@ -100,14 +100,14 @@ def _open(
         if expect and lstat(top, PRIVATE) is None:
             raise _missing(root, "copies are known to be there")
         private = keep(ensure_folder(disk, top, PRIVATE, gid))
-        known = _marker(root, private)
+        known = has_marker(root, private)
         if not known:
             if expect:
                 raise _missing(root, "copies are known to be there")
-            if _has_manifests(private):
+            if has_manifests(private):
                 raise _missing(root, "manifests are there")
         lock = keep(_locked(root, private))
-        if not _marker(root, private):
+        if not has_marker(root, private):
             content = json.dumps({"owner": _OWNER, "layout": VERSION}) + "\n"
             write_durably(disk, private, _MARKER, content.encode())
         marker = keep(open_beneath(private, _MARKER, os.O_RDONLY))
@@ -142,7 +142,7 @@ def _missing(root: Path, though: str) -> StoreUnavailable:
     )
 
 
-def _marker(root: Path, private: int) -> bool:
+def has_marker(root: Path, private: int) -> bool:
     """Whether the marker is there; raises `LayoutUnknown` when it is not one of ours, or too new."""
     try:
         fd = open_beneath(private, _MARKER, os.O_RDONLY)
@@ -178,7 +178,8 @@ def _locked(root: Path, private: int) -> int:
     return fd
 
 
-def _has_manifests(private: int) -> bool:
+def has_manifests(private: int) -> bool:
+    """Whether copies are known to be here, marker or not."""
     try:
         fd = open_folder(private, "manifests")
     except FileNotFoundError:

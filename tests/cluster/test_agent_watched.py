@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +19,7 @@ from shared.domain.quantity import human_bytes
 from shared.domain.reasons import Reason
 from shared.domain.storage_key import storage_key
 from tests.cluster.worklist import WorkList, metric, model
+from tests.support.cluster import AGENTS_NAMESPACE
 from tests.support.controlplane import ControlPlane
 from tests.support.faults import FaultServer, Reply, Request, ranged
 from tests.support.processes import wait_until
@@ -143,3 +147,30 @@ def test_the_log_alone_tells_how_a_copy_went(
     assert published["verified_by"] == done["verifiedBy"]
     assert published["seconds"] > 0
     assert "hidden" not in agent.log.read_text()
+
+
+def test_the_doctor_looks_beside_a_running_agent(
+    watched: tuple[Agent, WorkList], control_plane: ControlPlane, url: str, folder: Path
+) -> None:
+    """As somebody in the agent's pod would run it."""
+    agent, work = watched
+    work.set(model("llama", url))
+    work.wait_downloaded("llama")
+    kubeconfig = control_plane.kubeconfig_for("localmodel-agent", AGENTS_NAMESPACE, node=agent.node)
+    host, _, port = control_plane.url.removeprefix("https://").rpartition(":")
+    done = subprocess.run(
+        [sys.executable, "-m", "agent.cli", "doctor", "-o", "json", f"--kubeconfig={kubeconfig}", f"--config={folder / agent.name}.yaml"],
+        env={**os.environ, "KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )  # fmt: skip
+    found = {one["check"]: one for one in json.loads(done.stdout)}
+    assert done.returncode == 0, found
+    assert f"in use by process {agent.pid} (" in found["folder"]["found"]
+    assert "localmodel-agent" in found["folder"]["found"]
+    assert found["clock"]["found"] == "agrees with the API server"
+    listed = f"LocalModelNode {agent.node} lists 1 models"
+    assert found["API server"]["found"] == f"answers; {listed}"
+    assert work.report("llama")["state"] == "ModelDownloaded"
