@@ -213,6 +213,13 @@ class Executor:
         self, regarding: ObjectRef, announcements: tuple[Announcement, ...], *, action: str
     ) -> None:
         for told in announcements:
+            log.info(
+                "state changed",
+                kind=regarding.kind,
+                object=str(ObjectKey(regarding.namespace, regarding.name)),
+                reason=told.reason.value,
+                message=told.message,
+            )
             self._recorder.event(
                 regarding, type=told.type, reason=told.reason, message=told.message, action=action
             )

@@ -1,7 +1,10 @@
 """Events on nodes: what became of the copies there. A thousand nodes at once are told of in part; their statuses tell all."""
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
+
+import structlog
 
 from controller.actions import Announcement
 from controller.planning.announce import node_news
@@ -15,6 +18,9 @@ from shared.kube.resource import NODES
 # Over all nodes: what a person might read, and a small share of what the API server can take.
 _A_SECOND: Final = 5.0
 _AT_ONCE: Final = 50
+_NAMED_NODES: Final = 10
+
+log = structlog.get_logger(__name__)
 
 
 class Herald:
@@ -44,6 +50,14 @@ class Herald:
     def unconfirmed(self, node: NodeView, cache: CacheView) -> None:
         message = f"cache {cache.key} was deleted without an answer from here: its copy is removed when the agent returns"
         self._tell(node, Announcement("Warning", Reason.COPY_UNCONFIRMED, message))
+
+    def heard(self, silent: AbstractSet[str], now_silent: AbstractSet[str]) -> None:
+        """In the log: agents that fell silent, or came back."""
+        lost, back = sorted(now_silent - silent), sorted(silent - now_silent)
+        if lost:
+            log.warning("agents fell silent", nodes=lost[:_NAMED_NODES], count=len(lost))
+        if back:
+            log.info("agents came back", nodes=back[:_NAMED_NODES], count=len(back))
 
     def _tell(self, node: NodeView, news: Announcement) -> None:
         if self._budgets[news.type].try_take(self._clock()):

@@ -102,15 +102,24 @@ class Router:
         self.route(routes.node_changed(self.world, key.name, new))
 
     def work(self, key: ObjectKey, _: WorkView | None, new: WorkView | None) -> None:
-        was, node = self.world.works.get(key.name), self.world.nodes.get(key.name)
-        seen = was is not None and new is not None and not routes.is_older(new, was)
-        if seen and self.herald is not None and was and new and node is not None:
-            self.herald.work(node, was, new)
+        was = self.world.works.get(key.name)
+        if was is None or new is None or not routes.is_older(new, was):
+            self._tell_news(key.name, new)
         self.route(routes.work_changed(self.world, key.name, new))
 
     def wrote_work(self, name: str, new: WorkView) -> None:
         """We wrote the node's work list as it was just planned."""
+        self._tell_news(name, new)
         self.route(routes.work_written(self.world, name, new))
+
+    def _tell_news(self, name: str, new: WorkView | None) -> None:
+        """While the world still has what was before."""
+        node, was = self.world.nodes.get(name), self.world.works.get(name)
+        if self.herald is None or new is None or node is None:
+            return
+        if was is None or was.uid != new.uid:
+            was = WorkView(name, uid=new.uid)
+        self.herald.work(node, was, new)
 
     def lease(self, key: ObjectKey, old: LeaseView | None, new: LeaseView | None) -> None:
         if self._liveness.lease_changed(key.name, old, new) and key.name in self.world.silent:
@@ -146,6 +155,8 @@ class Router:
         abandoned = self._liveness.silent(
             world.nodes, world.works, seconds=settings.deletion_silence_seconds
         )
+        if self.herald is not None:
+            self.herald.heard(world.silent, silent)
         self.route(routes.liveness_changed(world, silent, abandoned))
         strays = world.to_ask(self._liveness.living(seconds=settings.agent_silence_seconds))
         self.route(routes.strays_due(world, self._patience.over(strays)))

@@ -195,8 +195,12 @@ class LeaderElection:
         return spec
 
     def _observe(self, lease: Lease) -> None:
+        holder = lease.spec.holder_identity or ""
+        before = self._observed.holder if self._observed is not None else ""
+        if holder not in ("", before, self._identity):
+            log.info("another leads", lease=self._name, identity=holder)
         self._observed = Observed(
-            holder=lease.spec.holder_identity or "",
+            holder=holder,
             version=lease.metadata.resource_version,
             duration=float(lease.spec.lease_duration_seconds or self._lease_seconds),
             at=asyncio.get_running_loop().time(),

@@ -106,7 +106,7 @@ class Informer(Generic[T]):
             failures = 1 if healthy else failures + 1
             if self._metrics is not None and failed is not None:
                 self._metrics.watch_breaks.labels(self.resource.plural).inc()
-            if failures > 1:
+            if failures > 1 and self._installed:
                 why = "the server ended it" if failed is None else failed.message[:500]
                 log.info("watch starts again", kind=self.resource.kind, why=why, failures=failures)
             wait = min(_BACKOFF_SECONDS[1], _BACKOFF_SECONDS[0] * 2 ** min(failures - 1, 10))

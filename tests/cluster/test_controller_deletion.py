@@ -75,7 +75,7 @@ def test_a_node_first_and_the_controller_down(
 
 
 def test_what_a_silent_agent_may_still_hold_is_recorded_and_removed_when_it_returns(
-    scene: Scene, fleet: FleetThread
+    scene: Scene, controller: Controller, fleet: FleetThread
 ) -> None:
     fleet.change(silent={scene.name("b")})
     scene.wait(lambda: scene.condition()["reason"] == "AgentSilent", "silence is told")
@@ -96,6 +96,9 @@ def test_what_a_silent_agent_may_still_hold_is_recorded_and_removed_when_it_retu
     scene.wait(
         lambda: (scene.read("localmodelnode", "b") or {})["status"]["models"] == [], "cleaned"
     )
+    told = [line for line in controller.output().splitlines() if scene.name("b") in line]
+    for event in ("agents fell silent", "agents came back"):
+        assert sum(event in line for line in told) == 1, told
 
 
 @pytest.mark.parametrize("hours", [-3, 3])

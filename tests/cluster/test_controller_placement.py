@@ -69,6 +69,32 @@ def test_a_cache_reaches_its_nodes_and_becomes_ready(scene: Scene) -> None:
     )
 
 
+def test_what_becomes_of_copies_is_told_in_events_and_in_the_log(
+    scene: Scene, fleet: FleetThread, controller: Controller
+) -> None:
+    loading = {"state": "ModelDownloading", "reason": "Downloading", "bytesDone": 1}
+    fleet.change(outcomes={scene.name("m"): loading})
+    scene.add_cache()
+    scene.wait(
+        lambda: all({"Placed", "Downloading"} <= scene.events(node) for node in ("a", "b")),
+        "placed and downloading",
+    )
+    scene.wait(lambda: "Progressing" in scene.events("m"), "told of the cache too")
+    fleet.change(outcomes={})
+    scene.wait(lambda: all("Downloaded" in scene.events(node) for node in ("a", "b")), "downloaded")
+    scene.wait(lambda: "Available" in scene.events("m"), "told of the cache too")
+    scene.delete("localmodelcache", "m")
+    scene.wait(lambda: all("Deleted" in scene.events(node) for node in ("a", "b")), "deleted")
+    scene.wait(lambda: "Deleted" in scene.events("m"), "told of the cache too")
+    lines = [
+        line
+        for line in controller.log.read_text(encoding="utf-8").splitlines()
+        if "state changed" in line and f"object={scene.name('m')} " in line
+    ]
+    for reason in ("Progressing", "Available", "Deleted"):
+        assert sum(f"reason={reason}" in line for line in lines) == 1, lines
+
+
 def test_a_namespace_cache_works_the_same(scene: Scene) -> None:
     namespace = scene.name("team")
     scene.add_namespace("team")
