@@ -23,6 +23,7 @@ from agent.planning.world import Limits
 from agent.recheck import recheck_credentials
 from agent.reconciler import Reconciler
 from agent.report import Reporter
+from agent.requests import answer_requests
 from agent.scrub import Scrub
 from agent.settings import AgentSettings
 from agent.shelf import Shelf
@@ -246,7 +247,15 @@ class Agent:
             read=self._metrics.scrubbed.inc,
             clock=now,
         )
-        await self._scrub.run()
+        async with asyncio.TaskGroup() as reading:
+            reading.create_task(self._scrub.run(), name="scrub")
+            requests = answer_requests(
+                self._store,
+                settings.root,
+                found=lambda key, damaged: self._rotten(worker, key, damaged),
+                read=self._metrics.scrubbed.inc,
+            )
+            reading.create_task(requests, name="requests")
 
     def _advice(self, error: StoreError) -> str:
         if self._memory.expects_copies(self._node()):

@@ -13,6 +13,7 @@ from agent.storage.disk import open_folder
 from agent.storage.errors import translated
 from agent.storage.layout import PRIVATE
 from agent.storage.manifests import ManifestInvalid
+from agent.storage.requests import ask, in_use
 from agent.storage.store import Store
 from agent.storage.tree import Tree
 from agent.storage.verification import verify
@@ -73,8 +74,9 @@ def run_ls(root: Path, output: str) -> None:
 
 
 def run_verify(root: Path, models: tuple[str, ...]) -> Exit:
-    """Every byte is read; stops only for trouble with the disk itself."""
+    """Every byte is read; stops only for trouble with the disk itself. An agent that uses the cache is told what is damaged."""
     result = Exit.OK
+    damaged = []
     with sentences(), published(root) as trees:
         chosen = models or tuple(sorted(trees))
         for model in chosen:
@@ -86,10 +88,18 @@ def run_verify(root: Path, models: tuple[str, ...]) -> Exit:
                 size = human_bytes(tree.size)
                 put(f"{tree.storage_key}  ok  {files(len(tree.files))}, {size}  {tree.uri}")
             else:
-                result = Exit.DAMAGED
-    if result is Exit.DAMAGED:
+                damaged.append(tree.storage_key)
+        repaired = bool(damaged) and in_use(root)
+        for key in damaged if repaired else ():
+            ask(root, key)
+    if repaired:
+        say(
+            "The agent that uses this cache was asked to repair it: only damaged files are fetched."
+        )
+        say("Where that is no agent but another pull, pull the model again after it.")
+    elif damaged:
         say("Pull the model again to repair it: only damaged files are fetched.")
-    return result
+    return Exit.DAMAGED if damaged else result
 
 
 def run_rm(root: Path, models: tuple[str, ...], *, dry_run: bool) -> Exit:

@@ -1,7 +1,9 @@
 """One agent with its own token on a real API server; an admin writes its work list."""
 
+import os
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from shared.domain.storage_key import storage_key
 from tests.cluster.worklist import WorkList, files_below, metric, model
+from tests.component.agent.terminal import Cli
 from tests.support.cluster import AGENTS_NAMESPACE
 from tests.support.controlplane import ControlPlane
 from tests.support.processes import wait_until
@@ -202,6 +205,32 @@ def test_what_is_deleted_or_changed_by_hand_is_repaired(
             lambda: file.exists() and file.read_bytes() == SMALL, seconds=20, what="the repair"
         )
         work.wait_downloaded("llama")
+
+
+def test_what_verify_finds_beside_a_running_agent_is_repaired_by_it(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    agent, work = start_agent("copies-verified", max_bytes_per_second=200_000)
+    good, rotten = f"{web.url}/small.bin", f"{web.url}/late-{uuid.uuid4()}.bin"
+    web.put(rotten.rpartition("/")[2], SMALL[::-1])
+    work.set(model("good", good), model("rotten", rotten))
+    for key in ("good", "rotten"):
+        work.wait_downloaded(key)
+    before, cli = moved(agent), Cli()
+    assert cli("verify", "--root", agent.root).code == 0
+    file = next((agent.models / storage_key(rotten)).iterdir())
+    times = file.stat()
+    file.write_bytes(b"x" * times.st_size)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert cli("verify", good, "--root", agent.root).code == 0
+    found = cli("verify", "--root", agent.root)
+    assert found.code == 5
+    assert f"{storage_key(rotten)}  damaged  {file.name}" in found.out
+    assert "was asked to repair it" in found.err
+    work.wait_report("rotten", state="ModelDownloading", reason="Repairing")
+    work.wait_downloaded("rotten")
+    assert cli("verify", "--root", agent.root).code == 0
+    assert moved(agent) - before == len(SMALL)
 
 
 def emptied(folder: Path) -> None:
