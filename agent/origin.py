@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from agent.manifest import Digest, RemoteFile
 from agent.tls import SYSTEM_TLS, Tls
@@ -69,4 +69,13 @@ class Origin(Protocol):
         Called again when a request expired or was refused (401/403), and after the last byte of what is not requested or
         is `watched`.
         """
+        ...
+
+
+@runtime_checkable
+class Renewable(Origin, Protocol):
+    """One whose credentials may change while it serves."""
+
+    async def renew(self) -> None:
+        """What it signed was refused (401/403): nothing that it has kept may count any more. Raises `FetchError`."""
         ...

@@ -57,6 +57,8 @@ class Attempts:
     async def fetch(self, unit: Unit) -> None:
         """Until all parts of the unit are there, or void. Raises what repeating does not mend."""
         failures = 0
+        for work in unit.refused.intersection(unit.files):
+            await self._routes.renew(work)
         while True:
             before = unit.moved
             try:
@@ -71,8 +73,12 @@ class Attempts:
                     return
             except Refused as exc:
                 work = unit.current
-                work.route = None
-                if work in unit.refused and not self._routes.go_on(work):
+                if unit.moved > before:
+                    # What was signed anew has served meanwhile, and has run out by now.
+                    unit.refused.discard(work)
+                if work not in unit.refused:
+                    await self._routes.renew(work)
+                elif not self._routes.go_on(work):
                     raise exc.final from exc
                 unit.refused.add(work)
             except SourceChanged:

@@ -1,12 +1,12 @@
 """Where files are asked for: at which of several places, signed by it for a while."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
 from agent.errors import Retryable, SourceChanged
-from agent.origin import LocalPath, Origin, Readable, SignedRequest
+from agent.origin import LocalPath, Origin, Readable, Renewable, SignedRequest
 from agent.transfer.ask import new_route
 from agent.transfer.unit import Unit
 from agent.transfer.work import FileWork, Route
@@ -16,6 +16,9 @@ from shared.domain.reasons import Reason
 _SIGN_SECONDS: Final = 60.0
 # All bytes of the file are there: worth more than one try.
 _LOOKS: Final = 3
+
+
+T = TypeVar("T")
 
 
 class Routes:
@@ -37,6 +40,13 @@ class Routes:
             return False
         work.origin = (work.origin + 1) % len(self._origins)
         return work.origin != 0
+
+    async def renew(self, work: FileWork) -> None:
+        """What was signed for the file is refused: sign anew, and with the credentials of now. Raises FetchError."""
+        work.route = None
+        origin = self._origins[work.origin]
+        if isinstance(origin, Renewable):
+            await _in_time(origin.renew(), work)
 
     async def look_again(self, work: FileWork) -> None:
         """After the last byte: is the file still the listed one? Where no answer can tell, its source does.
@@ -66,11 +76,15 @@ class Routes:
         return signed if isinstance(signed, LocalPath | Readable) else new_route(signed)
 
     async def _signed(self, work: FileWork) -> SignedRequest | LocalPath | Readable:
-        try:
-            async with asyncio.timeout(_SIGN_SECONDS):
-                return await self._origins[work.origin].sign(work.file)
-        except TimeoutError as exc:
-            raise Retryable(
-                Reason.SOURCE_UNREACHABLE,
-                f"{work.file.path}: no signed request within {_SIGN_SECONDS:.0f} s",
-            ) from exc
+        return await _in_time(self._origins[work.origin].sign(work.file), work)
+
+
+async def _in_time(asked: Awaitable[T], work: FileWork) -> T:
+    try:
+        async with asyncio.timeout(_SIGN_SECONDS):
+            return await asked
+    except TimeoutError as exc:
+        raise Retryable(
+            Reason.SOURCE_UNREACHABLE,
+            f"{work.file.path}: no signed request within {_SIGN_SECONDS:.0f} s",
+        ) from exc
