@@ -96,9 +96,13 @@ def test_what_a_silent_agent_may_still_hold_is_recorded_and_removed_when_it_retu
     scene.wait(
         lambda: (scene.read("localmodelnode", "b") or {})["status"]["models"] == [], "cleaned"
     )
-    told = [line for line in controller.output().splitlines() if scene.name("b") in line]
-    for event in ("agents fell silent", "agents came back"):
-        assert sum(event in line for line in told) == 1, told
+
+    def told(event: str) -> int:
+        lines = controller.output().splitlines()
+        return sum(event in line and scene.name("b") in line for line in lines)
+
+    scene.wait(lambda: told("agents came back") == 1, "its return is in the log")
+    assert told("agents fell silent") == 1
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
