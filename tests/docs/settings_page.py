@@ -12,12 +12,20 @@ from controller.settings import ControllerSettings
 from shared.ops import generated
 from shared.ops.settings import ENV_PREFIX, Settings
 
+# What a running agent takes up from its file.
+LIVE = ("log_level", "connections", "memory_mib", "max_bytes_per_second")
+_LIVE_NAMES = ", ".join(f"`{name}`" for name in LIVE[:-1]) + f" and `{LIVE[-1]}`"
+
 _HEADER = f"""\
 <!-- Generated from the settings' models by `python -m tests.docs.settings_page`. -->
 # Settings
 
 Each program reads a YAML file that its ConfigMap mounts; `{ENV_PREFIX}<NAME>` in its environment goes before the file. An unknown
-name or a value that does not fit ends the program with a message that names it. Restart the pods after a change:
+name or a value that does not fit ends the program with a message that names it.
+
+A running agent takes up changes of {_LIVE_NAMES} in its file:
+about a minute after the ConfigMap was changed, when the kubelet has brought it. A file with a mistake in it changes nothing, and the
+log says so. All other settings, and all of the controller's, count from the next start:
 
 ```sh
 kubectl -n localmodel-agents rollout restart daemonset localmodel-agent

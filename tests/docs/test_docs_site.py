@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from agent.settings import AgentSettings
+from agent.tuning import budget_of
 from shared.ops import api_page
 from tests.docs import settings_page
 from tests.docs.blocks import PAGES
@@ -53,6 +55,16 @@ def test_generated_pages_are_as_the_code_says() -> None:
         ("settings.md", settings_page.page(), "tests.docs.settings_page"),
     ):
         assert (REPOSITORY / "docs" / name).read_text() == page, f"run python -m {how}"
+
+
+def test_the_page_of_settings_names_what_a_running_agent_takes_up() -> None:
+    usual = AgentSettings()
+    changed = {
+        name
+        for name in AgentSettings.model_fields
+        if budget_of(usual) != budget_of(usual.model_copy(update={name: 7}))
+    }
+    assert {*settings_page.LIVE} == {*changed, "log_level"}
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
