@@ -61,10 +61,7 @@ def assess(world: World, cache: CacheView) -> list[Copy]:
 
 def copy_on(world: World, cache: CacheView, name: str) -> Copy:
     """On a node that should hold it."""
-    work = world.works.get(name)
-    report = work.reports.get(cache.key) if work else None
-    if report is not None and report.storage_key not in (None, cache.storage_key):
-        report = None
+    report = report_of(world, cache, name)
     verdict = _verdict(world, cache, world.nodes[name], report)
     total = report.bytes_total if report else None
     if total is None:  # what another node found is a better guess than what was declared
@@ -77,6 +74,15 @@ def copy_on(world: World, cache: CacheView, name: str) -> Copy:
         bytes_total=total,
         revision=report.revision if report else None,
     )
+
+
+def report_of(world: World, cache: CacheView, name: str) -> ReportView | None:
+    """What the node's agent says of it; what it says of another folder under this name, it says of an earlier cache."""
+    work = world.works.get(name)
+    report = work.reports.get(cache.key) if work else None
+    if report is not None and report.storage_key not in (None, cache.storage_key):
+        return None
+    return report
 
 
 def _verdict(world: World, cache: CacheView, node: NodeView, report: ReportView | None) -> Verdict:
@@ -97,9 +103,7 @@ def _verdict(world: World, cache: CacheView, node: NodeView, report: ReportView 
 
 
 def _unheard(report: ReportView | None) -> Verdict:
-    if report is None:
-        return Verdict(NodeState.DOWNLOAD_PENDING, Reason.AGENT_MISSING)
-    return Verdict(NodeState.UNKNOWN, Reason.AGENT_SILENT)
+    return Verdict(NodeState.UNKNOWN, Reason.AGENT_SILENT if report else Reason.AGENT_MISSING)
 
 
 def _reported(report: ReportView) -> Verdict:

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import orjson
 from pydantic import ValidationError
 
-from shared.api.cache import RETRY_ANNOTATION
+from shared.api.cache import RETRY_ANNOTATION, NodeState
 from shared.api.core import NodeSelector
 from shared.api.meta import Condition
 from shared.api.node import LocalModelInfo, ModelState
@@ -43,7 +43,9 @@ _SPEC_FIELDS = tuple(
 )
 _MOST_BYTES = 2**53  # 8 PiB: no node has so much, and one agent's nonsense would count on all nodes
 _STATES: Mapping[Any, ModelState] = {state.value: state for state in ModelState}
+_UNHEARD = (NodeState.UNKNOWN.value, NodeState.NODE_NOT_READY.value)
 _entries: WeakValueDictionary[bytes, Entry] = WeakValueDictionary()
+_names: WeakValueDictionary[bytes, frozenset[str]] = WeakValueDictionary()
 
 
 def entry(wire: Mapping[str, Any]) -> Entry:
@@ -89,6 +91,7 @@ def cache(raw: Mapping[str, Any]) -> CacheView:
         groups=tuple(intern(str(group)) for group in spec.get("nodeGroups") or ()),
         wire=wire,
         revision=_text(status.get("revision")),
+        unheard=_unheard(status),
         users={name: status[name] for name in USERS if status.get(name)} or NOTHING,
         status=digest(status, CACHE_STATUS),
         conditions=_conditions(status),
@@ -199,6 +202,13 @@ def _reports(status: Mapping[str, Any]) -> Mapping[str, ReportView]:
                 completed=_text(raw.get("completionTime")),
             )
     return found or NOTHING
+
+
+def _unheard(status: Mapping[str, Any]) -> frozenset[str]:
+    """Equal sets are one object: when all agents are gone, every cache has the same thousands of names."""
+    states = _section(status, "nodeStatus")
+    found = frozenset(intern(name) for name, state in states.items() if state in _UNHEARD)
+    return _names.setdefault(orjson.dumps(sorted(found)), found) if found else found
 
 
 def _conditions(status: Mapping[str, Any]) -> tuple[Condition, ...]:

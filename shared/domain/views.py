@@ -50,6 +50,8 @@ class CacheView:
     conditions: tuple[Condition, ...] = ()
     users: Mapping[str, Any] = field(default_factory=dict)
     """Its services as the status names them, by field."""
+    unheard: frozenset[str] = frozenset()
+    """Nodes that its status shows as unknown, or as not Ready."""
     status: bytes = b""
     """Digest of the whole status, to see whether a new one differs."""
     defect: str | None = None

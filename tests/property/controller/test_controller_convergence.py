@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from controller import routes
 from controller.planning.cache import plan_cache
 from controller.planning.group import plan_group
+from controller.planning.silence import shown_silent
 from controller.planning.volumes import pairs_in_use, plan_volumes
 from controller.planning.work_list import plan_node
 from shared.domain.forecast import real_sizes
@@ -221,7 +222,10 @@ class Edits(RuleBasedStateMachine):
 
     @invariant()
     def a_new_controller_would_do_nothing(self) -> None:
-        """Unless an agent is behind: then a new controller cannot know which of its answers still hold."""
+        """Unless an agent is behind: then a new controller cannot know which of its answers still hold.
+
+        Who is silent it sees from the statuses.
+        """
         self.cluster.settle()
         world = self.cluster.world
         if any((w.observed or w.generation) < w.generation for w in world.works.values()):
@@ -229,7 +233,7 @@ class Edits(RuleBasedStateMachine):
         fresh = Cluster()
         fresh.stored = dict(self.cluster.stored)
         fresh.restart()
-        fresh._add(routes.liveness_changed(fresh.world, world.silent, world.abandoned))
+        fresh._add(routes.liveness_changed(fresh.world, shown_silent(fresh.world), set()))
         assert fresh.settle() == 0, fresh.writes
 
 

@@ -107,7 +107,7 @@ def test_a_node_without_agent_says_so(cluster: Cluster) -> None:
     cluster.silence("b")
     cluster.settle()
     assert cluster.condition("m") == ("False", "AgentMissing")
-    assert cluster.status("m")["nodeStatus"]["b"] == "NodeDownloadPending"
+    assert cluster.status("m")["nodeStatus"]["b"] == ""
 
 
 def test_a_node_that_is_not_ready_counts_in_total_but_not_as_available(cluster: Cluster) -> None:
