@@ -9,6 +9,7 @@ from controller import routes, routes_serving
 from controller.herald import Herald
 from controller.liveness import Liveness
 from controller.pacing import Change, Courtesy, Pace, Patience, Settling
+from controller.planning.silence import shown_silent
 from controller.settings import ControllerSettings
 from controller.world import World
 from shared.domain.reasons import Reason
@@ -53,6 +54,8 @@ class Router:
 
     def start(self) -> Queues:
         """From now on changes are queued, beginning with everything there is."""
+        self._liveness.doubt(shown_silent(self.world))
+        self.listen()
         queues = Queues(
             nodes=WorkQueue("nodes", metrics=self._metrics),
             caches=WorkQueue("caches", metrics=self._metrics),
@@ -102,14 +105,18 @@ class Router:
         self.route(routes.node_changed(self.world, key.name, new))
 
     def work(self, key: ObjectKey, _: WorkView | None, new: WorkView | None) -> None:
-        was = self.world.works.get(key.name)
+        was, spoke = self.world.works.get(key.name), False
         if was is None or new is None or not routes.is_older(new, was):
             self._tell_news(key.name, new)
+            spoke = self._liveness.work_changed(key.name, was, new)
         self.route(routes.work_changed(self.world, key.name, new))
+        if spoke and key.name in self.world.silent:
+            self.listen()
 
     def wrote_work(self, name: str, new: WorkView) -> None:
         """We wrote the node's work list as it was just planned."""
         self._tell_news(name, new)
+        self._liveness.work_changed(name, self.world.works.get(name), new)
         self.route(routes.work_written(self.world, name, new))
 
     def _tell_news(self, name: str, new: WorkView | None) -> None:
@@ -152,7 +159,7 @@ class Router:
         silent = self._liveness.silent(
             world.nodes, world.works, seconds=settings.agent_silence_seconds
         )
-        abandoned = self._liveness.silent(
+        abandoned = self._liveness.given_up(
             world.nodes, world.works, seconds=settings.deletion_silence_seconds
         )
         if self.herald is not None:

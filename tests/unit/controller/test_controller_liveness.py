@@ -1,12 +1,21 @@
 """Whose word counts, also right after a change of the leader."""
 
+from typing import Any
+
 import pytest
+from prometheus_client import CollectorRegistry
 
 from controller import routes
 from controller.liveness import Liveness
 from controller.planning.silence import shown_silent
+from controller.router import Router
+from controller.settings import ControllerSettings
+from controller.world import World
 from shared.api.node import ModelState
+from shared.domain import parse
 from shared.domain.views import LeaseView, NodeView, ReportView, WorkView
+from shared.kube.metrics import KubeMetrics
+from shared.kube.resource import ObjectKey
 from tests.unit.controller.builders import Cluster, cache, group, node
 
 HELD = {"m": ReportView(ModelState.DOWNLOADED)}
@@ -80,6 +89,35 @@ def test_whose_agents_live_is_in_no_doubt(cluster: Cluster) -> None:
     cluster.settle()
     assert cluster.status("m")["nodeStatus"]["b"] == "NodeDownloaded"
     assert "b" not in successor(cluster).world.silent
+
+
+async def test_who_was_silent_stays_so_over_a_change_of_the_leader_until_its_lease_moves(
+    cluster: Cluster,
+) -> None:
+    cluster.silence("b", "c")
+    cluster.settle()
+    router = Router(
+        World(), Liveness(Clock()), ControllerSettings(), KubeMetrics(CollectorRegistry())
+    )
+    for (kind, key), obj in cluster.stored.items():
+        tell: Any
+        read: Any
+        tell, read = {
+            "node": (router.node, parse.node),
+            "work": (router.work, parse.work),
+            "cache": (router.cache, parse.cache),
+            "group": (router.group, parse.group),
+        }[kind]
+        tell(ObjectKey(None, key), None, read(obj))
+    left = {name: LeaseView(name, "1") for name in ("a", "b")}
+    for name, lease in left.items():
+        router.lease(ObjectKey(None, name), None, lease)
+    router.start()
+    assert router.world.silent == {"b", "c"}
+    assert router.world.abandoned == set()
+    router.lease(ObjectKey(None, "b"), left["b"], LeaseView("b", "2"))
+    assert router.world.silent == {"c"}
+    router.stop()
 
 
 def test_a_lease_that_only_lies_there_is_no_sign_of_life_of_who_was_silent() -> None:
