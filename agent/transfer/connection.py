@@ -8,7 +8,7 @@ import select
 import socket
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 from urllib.parse import unquote, urlsplit
 
 from agent.errors import Retryable
@@ -20,6 +20,8 @@ from shared.domain.uri import redact
 CONNECT_SECONDS: Final = 10.0
 # No byte for this long: the peer is dead, another connection goes on from the last byte.
 SILENCE_SECONDS: Final = 30.0
+# A peer that sends less is as good as silent: 8 MiB would take more than two hours.
+LEAST_RATE: Final = 1 << 10
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 BROKEN = (http.client.HTTPException, OSError)
@@ -34,6 +36,46 @@ class Latency:
     def add(self, seconds: float) -> None:
         if self.least is None or seconds < self.least:
             self.least = seconds
+
+
+class TooSlow(TimeoutError):
+    """Something came now and then, but less than `LEAST_RATE`."""
+
+
+class Pulse:
+    """What a peer sends while somebody listens; times in which nobody does, because of a throttle or a disk, do not count."""
+
+    def __init__(self) -> None:
+        self._seconds, self._bytes = 0.0, 0
+
+    def beat(self, count: int, seconds: float) -> bool:
+        """False once it was less than `LEAST_RATE` for `SILENCE_SECONDS`."""
+        self._seconds += seconds
+        self._bytes += count
+        if self._seconds <= SILENCE_SECONDS:
+            return True
+        enough = self._bytes >= self._seconds * LEAST_RATE
+        self._seconds, self._bytes = 0.0, 0
+        return enough
+
+
+class Response(http.client.HTTPResponse):
+    """One whose body can be had as it comes."""
+
+    def read_some(self, buffer: memoryview) -> int:
+        """What one look at the socket brings; 0 at the body's end. Raises OSError, HTTPException."""
+        if self.fp is None:
+            return 0
+        if self.chunked:
+            data = self.read1(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        count = self.fp.readinto1(buffer[: self.length])
+        if self.length is not None:
+            self.length -= count
+        if not count or self.length == 0:
+            self.close()
+        return count
 
 
 class Connection:
@@ -87,12 +129,12 @@ class Connection:
             raise ValueError("control characters in a request")
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
-    def get(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    def get(self, url: str, headers: Mapping[str, str]) -> Response:
         """Send a GET and read the answer's head. Raises OSError, HTTPException, and the policy's `Stalled`."""
         target, extra = self._target(url)
         self._http.request("GET", target, headers={**headers, **extra})
         started = time.monotonic()
-        response = self._http.getresponse()
+        response = cast(Response, self._http.getresponse())
         self.latency.add(time.monotonic() - started)
         self.used = True
         return response
@@ -156,6 +198,7 @@ class Connection:
             )
         else:
             connection = http.client.HTTPConnection(host, port, timeout=SILENCE_SECONDS)
+        connection.response_class = Response
         # The one hook of http.client for how a socket is made; urllib3 and others rely on it as well.
         connection._create_connection = self._dial  # type: ignore[attr-defined]
         return connection
@@ -201,6 +244,11 @@ class Connection:
 def unreachable(url: str, exc: BaseException) -> Retryable:
     """A broken or silent connection, without the URL's query and user."""
     place = redact(url)
+    if isinstance(exc, TooSlow):
+        return Retryable(
+            Reason.SOURCE_UNREACHABLE,
+            f"{place}: less than {LEAST_RATE} bytes a second for {SILENCE_SECONDS:.0f} s",
+        )
     if isinstance(exc, TimeoutError):
         return Retryable(
             Reason.SOURCE_UNREACHABLE, f"{place}: no answer for {SILENCE_SECONDS:.0f} s"

@@ -16,7 +16,7 @@ from typing import Final
 from agent.errors import FetchError, Retryable
 from agent.manifest import Algorithm, Digest
 from agent.policy import Endpoint
-from agent.transfer import answers, ask, connection
+from agent.transfer import answers, ask
 from agent.transfer.connection import Connection
 from agent.transfer.files import Folders, disk_errors, feed
 from agent.transfer.journal import Claim
@@ -243,7 +243,7 @@ class Crowd:
         waited = time.monotonic() - before
         if waited > _LOOK_SECONDS:
             for line in self._lines.values():
-                line.heard += waited
+                line.pause(waited)
 
     def _broken(self, line: Line) -> None:
         """Another connection takes its place. A file of which nothing came is asked for again there, a few times."""
@@ -267,8 +267,8 @@ class Crowd:
             self._shop.pool.discard(line.via)
 
     def _cut_silent(self) -> None:
-        limit = time.monotonic() - connection.SILENCE_SECONDS
-        for line in [line for line in self._lines.values() if line.part and line.heard < limit]:
+        now = time.monotonic()
+        for line in [line for line in self._lines.values() if line.part and line.is_left(now)]:
             self._broken(line)
 
     def _end(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.policy import Endpoint
-from agent.transfer import ask
+from agent.transfer import ask, connection
 from agent.transfer.connection import Connection
 from agent.transfer.work import PartWork, Route
 
@@ -58,7 +58,7 @@ class Line:
         self.via = via
         self.sock: socket.socket = via.plain_socket()
         self.part: PartWork | None = None
-        self.heard = 0.0
+        self.heard = self.asked = 0.0
         self.head: Head | None = None
         self._buffer = bytearray()
         self._have = 0
@@ -68,6 +68,17 @@ class Line:
     def silent(self) -> bool:
         """Whether nothing at all has come since the last request."""
         return self._have == 0
+
+    def is_left(self, now: float) -> bool:
+        """Whether the peer is silent, or as good as that."""
+        since = now - self.asked
+        drips = since > connection.SILENCE_SECONDS and self._have < since * connection.LEAST_RATE
+        return drips or now - self.heard > connection.SILENCE_SECONDS
+
+    def pause(self, seconds: float) -> None:
+        """Nobody listened for so long."""
+        self.heard += seconds
+        self.asked += seconds
 
     def send(self, part: PartWork, route: Route) -> None:
         """Raises OSError, ValueError, and the policy's `Stalled`.
@@ -79,7 +90,8 @@ class Line:
         room = _HEAD_BYTES + max(part.of.size or 0, _LITTLE)
         if len(self._buffer) < room:
             self._buffer = bytearray(room)
-        self.head, self._have, self.heard = None, 0, time.monotonic()
+        self.head, self._have = None, 0
+        self.heard = self.asked = time.monotonic()
         self.via.used = True
         if self.sock.send(request) != len(request):
             raise OSError("the request was not taken whole")

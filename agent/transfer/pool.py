@@ -1,6 +1,5 @@
 """Connections that several fetches share, and requests over them."""
 
-import http.client
 import threading
 import time
 from collections.abc import Mapping
@@ -9,13 +8,23 @@ from typing import Final, Self
 from agent.errors import Stalled
 from agent.policy import Endpoint, SourcePolicy
 from agent.tls import Tls
-from agent.transfer.connection import BROKEN, Connection, Latency, unreachable
+from agent.transfer.connection import (
+    BROKEN,
+    Connection,
+    Latency,
+    Pulse,
+    Response,
+    TooSlow,
+    unreachable,
+)
 from shared.domain.reasons import Reason
 from shared.domain.uri import redact
 
 # Servers close idle connections after 5 s (Node) to 75 s (nginx); a stale one costs a retry only.
 _IDLE_SECONDS: Final = 15.0
 _MAX_IDLE: Final = 128
+# A slow link fills no buffer in this time; what has come by then is better on disk.
+_FILL_SECONDS: Final = 1.0
 # Bytes that are read to keep a connection rather than to open another.
 _LITTLE: Final = 16 << 10
 
@@ -102,19 +111,38 @@ class Pool:
 class Answer:
     """The head of an answer, and its body to be read once. Leaving the `with` block gives the connection back."""
 
-    def __init__(
-        self, url: str, pool: Pool, connection: Connection, response: http.client.HTTPResponse
-    ) -> None:
+    def __init__(self, url: str, pool: Pool, connection: Connection, response: Response) -> None:
         self.url = url
         self._pool = pool
         self._connection = connection
         self._response = response
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self._broken: Exception | None = None
+        self._pulse = Pulse()
 
     def read_into(self, buffer: memoryview) -> int:
-        """Fill the buffer as far as the body goes; 0 at its end. Raises OSError, HTTPException."""
-        return self._response.readinto(buffer)
+        """Fill the buffer as far as the body goes, or for a while; 0 at its end.
+
+        Raises OSError, HTTPException; first it hands over what came before.
+        """
+        if self._broken is not None:
+            raise self._broken
+        filled, started, waited = 0, time.monotonic(), 0.0
+        try:
+            while filled < len(buffer) and waited < _FILL_SECONDS:
+                count = self._response.read_some(buffer[filled:])
+                if count == 0:
+                    break
+                filled += count
+                waited = time.monotonic() - started
+        except BROKEN as exc:
+            if not filled:
+                raise
+            self._broken = exc
+        if not self._pulse.beat(filled, waited):
+            self._broken = TooSlow()
+        return filled
 
     @property
     def missing(self) -> int:

@@ -74,6 +74,7 @@ class Fetching:
         self.journal = folder / "journal"
         self.connections = connections
         self.part_size = PART
+        self.bytes_per_second: int | None = None
         self.progress = Progress()
 
     async def fetch(
@@ -84,7 +85,7 @@ class Fetching:
     ) -> tuple[FetchedFile, ...]:
         self.progress = Progress()
         engine = Engine(
-            Budget(connections=self.connections),
+            Budget(connections=self.connections, bytes_per_second=self.bytes_per_second),
             policy=policy or SourcePolicy.unrestricted(),
             part_size=self.part_size,
             writing=self.writing,

@@ -1,0 +1,85 @@
+"""Slow and breaking connections: what has come is kept, and who sends next to nothing is left."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.transfer import connection
+from tests.component.transfer.fetching import PART, Fetching, Signer, remote
+from tests.support.faults import FaultServer, Reply, Request, ranged
+
+CONTENT = os.urandom(2 * PART)
+SOME = PART + PART // 2
+
+
+@pytest.mark.parametrize("fault", ["cut_after", "stall_after"])
+async def test_what_came_before_a_connection_broke_is_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
+
+    def answer(request: Request) -> Reply:
+        reply = ranged(CONTENT, request)
+        broken = {fault: SOME} if request.number == 0 else {}
+        return Reply(reply.status, reply.headers, reply.body, **broken)  # type: ignore[arg-type]
+
+    fetching = Fetching(tmp_path, connections=1)
+    fetching.part_size = len(CONTENT)
+    with FaultServer(answer) as server:
+        await fetching.fetch([remote("f", CONTENT)], Signer(server.url))
+        assert [request.range for request in server.requests] == [
+            (0, len(CONTENT)),
+            (SOME, len(CONTENT)),
+        ]
+    assert fetching.content("f") == CONTENT
+
+
+async def test_bytes_of_a_slow_link_are_on_disk_soon_after_they_came(tmp_path: Path) -> None:
+    def answer(request: Request) -> Reply:
+        reply = ranged(CONTENT, request)
+        return Reply(reply.status, reply.headers, reply.body, rate=PART // 4)
+
+    fetching = Fetching(tmp_path, connections=1)
+    fetching.part_size = len(CONTENT)
+    with FaultServer(answer) as server:
+        task = asyncio.create_task(fetching.fetch([remote("f", CONTENT)], Signer(server.url)))
+        await asyncio.sleep(3)
+        assert fetching.moved > 0
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("size", [20_000, len(CONTENT)])
+async def test_a_server_that_sends_a_byte_now_and_then_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """It is never silent for long, and would take hours."""
+    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
+
+    def answer(request: Request) -> Reply:
+        reply = ranged(CONTENT[:size], request)
+        rate = 20 if request.number == 0 else None
+        return Reply(reply.status, reply.headers, reply.body, rate=rate)
+
+    fetching = Fetching(tmp_path)
+    started = time.monotonic()
+    with FaultServer(answer) as server:
+        await fetching.fetch([remote("f", CONTENT[:size])], Signer(server.url))
+    assert fetching.content("f") == CONTENT[:size]
+    assert time.monotonic() - started < 20
+
+
+async def test_our_own_limit_is_no_slowness_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "LEAST_RATE", 1 << 20)
+    fetching = Fetching(tmp_path, connections=1)
+    fetching.bytes_per_second = PART // 2
+    with FaultServer(lambda r: ranged(CONTENT, r)) as server:
+        await fetching.fetch([remote("f", CONTENT)], Signer(server.url))
+        assert len(server.requests) == 2
+    assert fetching.content("f") == CONTENT
