@@ -237,7 +237,7 @@ class Controller:
         )
         caches = CachePass(router, executor, now=_now, clock=loop.time)
         groups = GroupPass(router, executor, now=_now, clock=loop.time)
-        volumes = VolumePass(router, executor)
+        volumes = VolumePass(router, executor, loop.time)
         queues = router.start()
         configuration.tell(recorder)
         router.herald = herald

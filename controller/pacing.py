@@ -1,8 +1,14 @@
 """When to write: edits that come together are answered together, and no cache's status is written too often."""
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Final, Literal
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+import structlog
 
 _MOST: Final = 10  # edits that never pause are answered after this many quiet times anyway
 _KEYS_PER_QUIET: Final = (
@@ -15,6 +21,11 @@ _SLOWEST: Final = 5.0
 # Summing up one copy takes about 7 µs, so all statuses together take a seventh of a core.
 _COPIES_PER_DEBOUNCE: Final = 20_000
 _SLOWEST_OF_ALL: Final = 60.0
+_FREE_REWRITES: Final = 5  # what people undo by hand is set right at once
+_REWRITE_CAP_SECONDS: Final = 60.0
+_REWRITES_FORGOTTEN_SECONDS: Final = 300.0
+
+log = structlog.get_logger(__name__)
 
 
 class Settling:
@@ -156,3 +167,53 @@ class Courtesy:
         return [
             key for key, since in self._since.items() if not busy or now - since >= self._seconds
         ]
+
+
+def timeless(status: Mapping[str, Any]) -> bytes:
+    """The same for statuses that differ in nothing but when their conditions changed."""
+    conditions = [
+        {name: value for name, value in condition.items() if name != "lastTransitionTime"}
+        for condition in status.get("conditions") or ()
+    ]
+    text = orjson.dumps({**status, "conditions": conditions}, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=16).digest()
+
+
+@dataclass(slots=True)
+class _Written:
+    content: Hashable
+    at: float
+    times: int = 1
+
+
+class Rewrites:
+    """Who keeps undoing what we write is answered ever less often. `clock` is monotonic.
+
+    The same content is written to a key a few times at once, then after 1, 2, 4 … 60 s.
+    """
+
+    def __init__(self, clock: Callable[[], float], what: str) -> None:
+        """`what` is written, for the log."""
+        self._clock = clock
+        self._what = what
+        self._last: OrderedDict[str, _Written] = OrderedDict()
+
+    def wait(self, key: str, content: Hashable) -> float:
+        """Seconds until this may be written."""
+        last = self._last.get(key)
+        if last is None or last.content != content or last.times < _FREE_REWRITES:
+            return 0.0
+        pause = min(2.0 ** min(last.times - _FREE_REWRITES, 10), _REWRITE_CAP_SECONDS)
+        return max(0.0, last.at + pause - self._clock())
+
+    def wrote(self, key: str, content: Hashable) -> None:
+        now = self._clock()
+        last = self._last.pop(key, None)
+        times = 1
+        if last is not None and last.content == content:
+            times = last.times + 1
+        self._last[key] = _Written(content, now, times)
+        if times > _FREE_REWRITES:
+            log.warning("somebody undoes it", written=self._what, object=key, times=times)
+        while next(iter(self._last.values())).at < now - _REWRITES_FORGOTTEN_SECONDS:
+            self._last.popitem(last=False)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from controller.actions import ApplyCacheStatus
 from controller.execute import Executor
+from controller.pacing import Rewrites, timeless
 from controller.planning.cache import plan_cache
 from controller.router import Router
 
@@ -24,19 +25,28 @@ class CachePass:
         self._executor = executor
         self._now = now
         self._clock = clock
+        self._rewrites = Rewrites(clock, "status")
 
-    async def __call__(self, key: str) -> None:
+    async def __call__(self, key: str) -> float | None:
         world = self._router.world
         cache = world.caches.get(key)
         busy = cache is not None and cache.guarded and not cache.deleting and self._router.placing
         if self._router.courtesy.yields(key, busy=busy) or cache is None:
-            return
+            return None
         action = plan_cache(world, cache, now=self._now())
-        if isinstance(action, ApplyCacheStatus):  # before its answer comes, which is routed too
-            missing = _missing(action)
-            self._router.cache_pace.wrote(key, self._clock(), missing=missing)
-        if action is not None:
-            await self._executor.execute(action)
+        if not isinstance(action, ApplyCacheStatus):
+            if action is not None:
+                await self._executor.execute(action)
+            return None
+        said = timeless(action.status)
+        wait = self._rewrites.wait(key, said)
+        if wait > 0:
+            return wait
+        # Before its answer comes, which is routed too.
+        self._router.cache_pace.wrote(key, self._clock(), missing=_missing(action))
+        await self._executor.execute(action)
+        self._rewrites.wrote(key, said)
+        return None
 
 
 def _missing(action: ApplyCacheStatus) -> int:

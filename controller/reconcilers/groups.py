@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from controller.execute import Executor
-from controller.pacing import Courtesy
+from controller.pacing import Courtesy, Rewrites, timeless
 from controller.planning.group import plan_group
 from controller.router import Router
 
@@ -28,6 +28,7 @@ class GroupPass:
         self._now = now
         self._clock = clock
         self._courtesy = Courtesy(clock, _YIELD_SECONDS)
+        self._rewrites = Rewrites(clock, "status")
         self._answers = Courtesy(clock, _ANSWER_SECONDS)
 
     async def __call__(self, name: str) -> float | None:
@@ -40,7 +41,13 @@ class GroupPass:
         if self._answers.yields(name, busy=world.awaits_answers(name)):
             return _LOOK_AGAIN_SECONDS
         action = plan_group(world, group, now=self._now())
-        if action is not None:
-            self._router.group_pace.wrote(name, self._clock())  # before its answer comes
-            await self._executor.execute(action)
+        if action is None:
+            return None
+        said = timeless(action.status)
+        wait = self._rewrites.wait(name, said)
+        if wait > 0:
+            return wait
+        self._router.group_pace.wrote(name, self._clock())  # before its answer comes
+        await self._executor.execute(action)
+        self._rewrites.wrote(name, said)
         return None

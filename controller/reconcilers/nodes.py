@@ -5,7 +5,7 @@ from collections.abc import Callable
 from controller.execute import Executor
 from controller.grace import Grace
 from controller.herald import Herald
-from controller.pacing import Deadline
+from controller.pacing import Deadline, Rewrites
 from controller.planning.work_list import is_empty_beginning, leaving, plan_node
 from controller.router import Router
 from controller.routes import placement_changed
@@ -31,6 +31,7 @@ class NodePass:
         self._grace = grace
         self._clock = clock
         self._patience = Deadline(clock, patience)
+        self._rewrites = Rewrites(clock, "work list")
 
     async def __call__(self, name: str) -> float | None:
         """Seconds until the next line's grace time is over, if there is one."""
@@ -50,7 +51,11 @@ class NodePass:
             if wait > 0:
                 return wait
         if plan.action is not None:
+            wait = self._rewrites.wait(name, hash(plan.action))
+            if wait > 0:
+                return wait
             await self._executor.execute(plan.action)
+            self._rewrites.wrote(name, hash(plan.action))
         return again
 
     def _tell(self, name: str, placement: Placement) -> None:

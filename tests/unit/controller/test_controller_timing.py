@@ -3,7 +3,7 @@ from collections.abc import Iterable
 
 from controller.grace import Grace
 from controller.liveness import Liveness
-from controller.pacing import Change, Courtesy, Deadline, Pace, Patience, Settling
+from controller.pacing import Change, Courtesy, Deadline, Pace, Patience, Rewrites, Settling
 from shared.api.node import ModelState
 from shared.domain.views import LeaseView, NodeView, ReportView, WorkView
 
@@ -114,6 +114,35 @@ def test_statuses_give_way_to_work_lists_but_not_for_ever() -> None:
     clock.now = 12
     assert not courtesy.yields("m", busy=False)
     assert courtesy.due(busy=False) == []
+
+
+def test_who_keeps_undoing_what_is_written_is_answered_ever_less_often() -> None:
+    clock = Clock()
+    rewrites = Rewrites(clock, "work list")
+    written: list[float] = []
+    while clock.now < 600:
+        if rewrites.wait("a", "the same") == 0:
+            rewrites.wrote("a", "the same")
+            written.append(clock.now)
+        clock.now += 0.5
+    assert written[:8] == [0, 0.5, 1, 1.5, 2, 3, 5, 9]
+    assert sum(at < 60 for at in written) == 10
+    assert sum(at >= 540 for at in written) == 1
+
+
+def test_what_differs_or_was_left_alone_for_long_is_written_at_once() -> None:
+    clock = Clock()
+    rewrites = Rewrites(clock, "work list")
+    for number in range(20):
+        assert rewrites.wait("a", number) == 0
+        rewrites.wrote("a", number)
+    for _ in range(6):
+        rewrites.wrote("a", "the same")
+    assert rewrites.wait("a", "the same") > 0
+    assert rewrites.wait("a", "another") == 0
+    clock.now = 301
+    rewrites.wrote("b", "whatever")
+    assert rewrites.wait("a", "the same") == 0
 
 
 def test_a_first_list_waits_for_a_first_cache_and_not_longer() -> None:
