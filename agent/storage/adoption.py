@@ -10,7 +10,7 @@ from agent.storage.footprint import measure
 from agent.storage.layout import Layout
 from agent.storage.manifests import Record
 from agent.storage.tree import Tree
-from agent.storage.walk import Entry, walk
+from agent.storage.walk import Entry, birth, walk
 from shared.domain.reasons import Reason
 
 
@@ -21,7 +21,7 @@ def adopt(layout: Layout, disk: Disk, tree: Tree) -> None:
     try:
         disk.sync_all(root)
         entries = [Entry("", os.fstat(root)), *walk(root)]
-        inode = os.fstat(root).st_ino
+        inode, born = os.fstat(root).st_ino, birth(root)
     finally:
         os.close(root)
     found = {entry.path: entry.stat for entry in entries if entry.is_file}
@@ -29,5 +29,5 @@ def adopt(layout: Layout, disk: Disk, tree: Tree) -> None:
         if file.path not in found or found[file.path].st_size != file.size:
             raise Retryable(Reason.DISK_ERROR, f"{key} does not hold {file.path!r} as expected")
     files = tuple(replace(file, mtime_ns=found[file.path].st_mtime_ns) for file in tree.files)
-    record = Record(replace(tree, files=files), inode, measure(entries))
+    record = Record(replace(tree, files=files), inode, measure(entries), born=born)
     manifests.write(disk, layout.manifests, f"{key}.json", record)

@@ -18,7 +18,7 @@ from agent.storage.disk import Disk
 from agent.storage.inspection import intact
 from agent.storage.layout import Layout
 from agent.storage.manifests import ManifestInvalid, Record
-from agent.storage.walk import lstat, names
+from agent.storage.walk import birth, lstat, names
 
 
 def evict(layout: Layout, disk: Disk, key: str) -> None:
@@ -54,12 +54,15 @@ def settle(layout: Layout, disk: Disk, key: str) -> None:
 def is_of(layout: Layout, record: Record) -> bool:
     """Whether what is at `models/<key>` is the manifest's tree: the same folder, or one with at least one of its files.
 
-    The second is for a root that was copied to another disk; a folder that somebody put there instead has neither.
+    The second is for a root that was copied to another disk; a folder that somebody put there instead has neither, even if it got the
+    inode of the one that was deleted.
     """
-    found = lstat(layout.models, record.tree.storage_key)
+    key = record.tree.storage_key
+    found = lstat(layout.models, key)
     if found is None:
         return False
-    return found.st_ino == record.inode or intact(layout.models, record.tree)
+    same = found.st_ino == record.inode and record.born in (None, birth(layout.models, key))
+    return same or intact(layout.models, record.tree)
 
 
 @dataclass(frozen=True, slots=True)

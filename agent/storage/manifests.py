@@ -32,7 +32,8 @@ class ManifestInvalid(ValueError):
 class Record:
     """A manifest as stored.
 
-    inode: of the tree's folder, which a rename keeps; it tells the old tree from the new one after a crash.
+    inode: of the tree's folder, which a rename keeps; it tells the old tree from the new one after a crash. born: when that folder
+    was made, in ns, since a later one may get the same inode; None where the file system does not say, or an older version wrote this.
     staged: folder below `staging/<key>` that was published. retires: name below `retired/` for what was replaced.
     """
 
@@ -41,6 +42,7 @@ class Record:
     footprint: Footprint
     staged: str = ""
     retires: str = ""
+    born: int | None = None
 
 
 def encode(record: Record) -> bytes:
@@ -60,6 +62,7 @@ def encode(record: Record) -> bytes:
         "bytes": tree.size,
         "crc32": zlib.crc32(body),
         "inode": record.inode,
+        "born": record.born,
         "exclusive": record.footprint.exclusive,
         "shared": list(record.footprint.shared.items()),
         "staged": record.staged,
@@ -107,6 +110,7 @@ def read(at: int, name: str) -> Record:
             footprint=Footprint(fields["exclusive"], dict(fields["shared"])),
             staged=fields["staged"],
             retires=fields["retires"],
+            born=fields.get("born"),
         )
     except ManifestInvalid:
         raise

@@ -33,7 +33,7 @@ from agent.storage.footprint import Footprint, measure
 from agent.storage.layout import Layout
 from agent.storage.manifests import ManifestInvalid, Record
 from agent.storage.tree import Tree, TreeFile
-from agent.storage.walk import Entry, lstat, open_beneath, open_parent, walk
+from agent.storage.walk import Entry, birth, lstat, open_beneath, open_parent, walk
 from shared.domain.reasons import Reason
 
 # From here on one syncfs, which writes everything in one go, comes before the fsync of each file, which then has only
@@ -56,6 +56,7 @@ def publish(layout: Layout, disk: Disk, tree: Tree, staged: str) -> None:
             footprint=footprint,
             staged=staged,
             retires=f"{key}.{moment}.{secrets.token_hex(4)}",
+            born=birth(stage, staged),
         )
         manifests.write(disk, layout.manifests, f"{key}.next", record)
         try:

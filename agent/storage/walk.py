@@ -1,12 +1,27 @@
 """Reading trees that others may have changed: no link is ever followed, depth costs no descriptors and no recursion."""
 
+import ctypes
 import errno
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.storage.disk import open_folder
+
+# Of linux/stat.h; the same on all architectures.
+_STATX_SIZE, _STATX_BTIME, _STATX_BTIME_AT = 256, 0x800, 0x50
+_STATX_FLAGS = 0x1000 | 0x100  # AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.statx.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_char_p,
+)
 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -95,6 +110,17 @@ def lstat(at: int, name: str) -> os.stat_result | None:
         return os.stat(name, dir_fd=at, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def birth(at: int, name: str = "") -> int | None:
+    """When it was made, in ns; None where the file system does not say. "" is the folder itself. Raises `OSError`."""
+    found = ctypes.create_string_buffer(_STATX_SIZE)
+    if _libc.statx(at, os.fsencode(name), _STATX_FLAGS, _STATX_BTIME, found) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    (mask,) = struct.unpack_from("I", found)
+    seconds, fraction = struct.unpack_from("qI", found, _STATX_BTIME_AT)
+    return int(seconds * 1_000_000_000 + fraction) if mask & _STATX_BTIME else None
 
 
 def is_empty_folder(at: int, name: str) -> bool:

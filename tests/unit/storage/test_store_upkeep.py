@@ -1,5 +1,6 @@
 """Evicting, inspecting, verifying, reusing and measuring."""
 
+import json
 import os
 import resource
 import shutil
@@ -84,6 +85,31 @@ def test_a_folder_that_took_the_place_of_a_published_tree_is_not_evicted(
     store.evict(KEY)
     assert model(tmp_path) == {"theirs": b"x"}
     assert store.foreign() == {KEY}
+
+
+def test_not_even_when_it_got_the_inode_of_the_tree_that_was_deleted(
+    store: Store, tmp_path: Path
+) -> None:
+    publish(store, {"a": b"1"})
+    folder = tmp_path / "models" / KEY
+    shutil.rmtree(folder)
+    write_files(folder, {"a": b"theirs"})
+    manifest = tmp_path / ".localmodel" / "manifests" / f"{KEY}.json"
+    header, files = manifest.read_bytes().splitlines()
+    reused = {**json.loads(header), "inode": folder.stat().st_ino}
+    manifest.write_bytes(json.dumps(reused).encode() + b"\n" + files + b"\n")
+    store.evict(KEY)
+    assert model(tmp_path) == {"a": b"theirs"}
+
+
+def test_a_tree_whose_every_file_was_changed_is_evicted_all_the_same(
+    store: Store, tmp_path: Path
+) -> None:
+    publish(store, {"a": b"1"})
+    write_files(tmp_path / "models" / KEY, {"a": b"changed"})
+    store.evict(KEY)
+    assert model(tmp_path) == {}
+    assert strays(store, tmp_path) == []
 
 
 def test_a_root_that_was_copied_to_another_disk_is_still_ours(tmp_path: Path) -> None:
