@@ -65,7 +65,7 @@ class Site(ExitStack):
         self.add_group("gpu-workers", accelerator="gpu")
         self.add_group("small", accelerator="small")
 
-    def set_up(self, *, removal_grace_seconds: float = 0) -> None:
+    def set_up(self, *, namespace_credentials: str = "shared", **controller: Any) -> None:
         """Settings that make tests wait less, and access to the bucket; returns when all programs run."""
         self.configure(
             "agent",
@@ -78,10 +78,10 @@ class Site(ExitStack):
             part_size_mib=4,  # a small model has as many parts as a large one has otherwise
             stalled_retry_seconds=15,
             credentials_recheck_seconds=2,
+            namespace_credentials=namespace_credentials,
         )
-        self.configure(
-            "controller", CONTROLLER_NAMESPACE, removal_grace_seconds=removal_grace_seconds
-        )
+        settings = {"removal_grace_seconds": 0, **controller}
+        self.configure("controller", CONTROLLER_NAMESPACE, **settings)
         self.wait_installed()
         self.control_plane.apply(
             {
@@ -161,7 +161,7 @@ class Site(ExitStack):
         namespace: str | None = None,
         **spec: Any,
     ) -> None:
-        if uri.startswith("s3:"):
+        if uri.startswith("s3:") and "serviceAccountName" not in spec:
             spec.setdefault("storage", {"key": "reader"})
         kind = "LocalModelNamespaceCache" if namespace else "LocalModelCache"
         wanted = {"sourceModelUri": uri, "modelSize": size, "nodeGroups": [group], **spec}

@@ -7,33 +7,40 @@ import subprocess
 
 import pytest
 
+from tests.cluster import kserve
 from tests.e2e import legacy
 from tests.e2e.models import Model, magika
-from tests.e2e.site import NODES, OVERLAY, Site
+from tests.e2e.site import NODES, Site
 from tests.support import binaries
 from tests.support.cluster import REPOSITORY
 
 pytestmark = pytest.mark.timeout(400)
 _SECONDS = 240
 TEAM = "leaving"
+PART = ("-l", "app.kubernetes.io/part-of=localmodel")
+CRD = "customresourcedefinition.apiextensions.k8s.io"
 
 
-def run(site: Site, *command: str) -> str:
-    """A person's command in the repository's folder, kubectl pointing at the cluster."""
-    kubectl = binaries.find(["kubectl"])["kubectl"]
-    done = subprocess.run(
+def attempt(site: Site, *command: str) -> "subprocess.CompletedProcess[str]":
+    """A person's command in the repository's folder, kubectl and helm pointing at the cluster."""
+    folders = [str(path.parent) for path in binaries.find(["kubectl", "helm"]).values()]
+    return subprocess.run(
         command,
         cwd=REPOSITORY,
         env={
             **os.environ,
             "KUBECONFIG": str(site.control_plane.admin_kubeconfig),
-            "PATH": f"{kubectl.parent}:{os.environ['PATH']}",
+            "PATH": ":".join([*folders, os.environ["PATH"]]),
         },
         capture_output=True,
         text=True,
         timeout=_SECONDS,
         check=False,
     )
+
+
+def run(site: Site, *command: str) -> str:
+    done = attempt(site, *command)
     assert done.returncode == 0, f"{shlex.join(command)}:\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -46,6 +53,19 @@ def ours(site: Site) -> list[str]:
     return [*found, *site.kubectl("get", "pv", "-o", "name").splitlines()]
 
 
+def left_behind(site: Site, cache: str) -> None:
+    """A namespace cache's volume and claim, which stay when their service goes."""
+    kserve.install(site.control_plane, kserve.INFERENCE)
+    site.control_plane.apply(kserve.service("writer", TEAM, cache, own=True))
+    claim = f"{cache}-gpu-workers"
+    site.wait(lambda: site.control_plane.get("pvc", claim, namespace=TEAM) is not None, claim)
+    refused = attempt(site, "deploy/uninstall.sh")
+    assert (refused.returncode, "KServe is installed here" in refused.stderr) == (1, True), refused
+    kserve.uninstall(site.control_plane)
+    site.wait(lambda: not site.status(cache, namespace=TEAM).get("inferenceServices"), "no service")
+    assert site.control_plane.get("pvc", claim, namespace=TEAM) is not None
+
+
 def test_an_uninstallation_that_keeps_the_models_is_taken_up_by_the_next(
     site: Site, onnx: Model, tiny: Model
 ) -> None:
@@ -54,13 +74,16 @@ def test_an_uninstallation_that_keeps_the_models_is_taken_up_by_the_next(
     site.add_cache("kept-too", tiny.uri, namespace=TEAM)
     site.wait_ready("kept")
     site.wait_ready("kept-too", namespace=TEAM)
+    left_behind(site, "kept-too")
     run(site, "deploy/uninstall.sh", "--keep-models")
     assert ours(site) == []
+    site.wait(lambda: not site.kubectl("get", "pvc", "-n", TEAM, "-o", "name"), "no claim")
     for model in (onnx, tiny):
         for node in NODES:
             assert site.served(node, model.uri) == model.digests
+    site.kubectl("apply", "-k", "deploy")
+    site.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", *PART)
     # The caches first: nodes that belong to a group are told at once what to hold, and so what not.
-    site.control_plane.apply_deploy(OVERLAY)
     site.set_up(removal_grace_seconds=60)
     site.add_cache("kept", onnx.uri)
     site.add_group("gpu-workers", accelerator="gpu")
@@ -74,12 +97,43 @@ def test_an_uninstallation_empties_the_disks_and_leaves_nothing_stuck(
 ) -> None:
     site.add_cache("gone", tiny.uri)
     site.wait_ready("gone")
+    site.add_cache("gone-too", onnx.uri, namespace=TEAM)
+    site.wait_ready("gone-too", namespace=TEAM)
+    left_behind(site, "gone-too")
     run(site, "deploy/uninstall.sh")
     assert ours(site) == []
     site.kubectl("delete", "namespace", TEAM, "--timeout=50s")
     for node in NODES:
         for model in (onnx, tiny):
             assert site.served(node, model.uri) == {}
+
+
+def test_a_release_of_helm_is_uninstalled_although_a_node_is_away(site: Site, tiny: Model) -> None:
+    release = ("localmodel", "--namespace", "kube-system")
+    run(site, "helm", "install", "localmodel", "deploy/chart", *release[1:])
+    site.set_up(agent_silence_seconds=15, deletion_silence_seconds=20)
+    site.add_group("gpu-workers", accelerator="gpu")
+    site.add_cache("released", tiny.uri)
+    site.wait_ready("released")
+    wrong = attempt(site, "deploy/uninstall.sh", "--helm", "another")
+    assert wrong.returncode != 0
+    site.wait_ready("released")
+    node = site.cluster.nodes[NODES[1]]
+    node.power_off()
+    try:
+        site.cluster.wait_node(NODES[1], ready=False)
+        said = run(site, "deploy/uninstall.sh", "--helm", *release)
+    finally:
+        node.start()
+    site.cluster.wait_node(NODES[1])
+    assert f"node {NODES[1]} is not Ready: its files stay" in said
+    assert NODES[0] not in said.split("checking", 1)[0]
+    assert site.served(NODES[0], tiny.uri) == {}
+    assert site.served(NODES[1], tiny.uri) == tiny.digests
+    # Without --crds they stay, and what users wrote of them; nothing of the release does.
+    assert {name.partition("/")[0] for name in ours(site)} == {CRD}
+    assert site.control_plane.get("localmodelnodegroup", "gpu-workers") is not None
+    site.kubectl("delete", "-k", "deploy/crds", "--timeout=50s")
 
 
 def test_kserves_own_agent_is_replaced(site: Site, onnx: Model) -> None:
