@@ -1,5 +1,6 @@
 """One cluster of real nodes for all of these tests; `make test-e2e` runs them, and needs root."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -34,4 +35,5 @@ def plain(site: Site) -> Model:
 @pytest.fixture
 def big(site: Site, request: pytest.FixtureRequest) -> Model:
     """A model of this test's own."""
-    return models.put_big(site, request.node.name.removeprefix("test_")[:40].strip("_"))
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))
+    return models.put_big(site, name[:60].strip("-"))

@@ -80,16 +80,65 @@ def test_a_node_that_lost_power_goes_on_when_it_is_back(site: Site, big: Model) 
     filled(site, "powered", big)
 
 
+def kill_pods(site: Site, command: str, *nodes: str) -> None:
+    for name in nodes:
+        for pid in site.cluster.nodes[name].host_pids(command):
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_agent(site: Site) -> None:
+    kill_pods(site, "localmodel-agent run", NODES[0])
+
+
+def kill_controllers(site: Site) -> None:
+    kill_pods(site, "localmodel-controller run", *site.cluster.nodes)
+
+
+def kill_kubelet(site: Site) -> None:
+    node = site.cluster.nodes[NODES[0]]
+    node.kill("kubelet")
+    node.start_kubelet()
+
+
+def kill_containerd(site: Site) -> None:
+    node = site.cluster.nodes[NODES[0]]
+    node.kill("containerd")
+    node.start_containerd()
+
+
+def kill_api_server(site: Site) -> None:
+    site.control_plane.apiserver.kill()
+    site.control_plane.start()
+
+
+def kill_etcd(site: Site) -> None:
+    site.control_plane.etcd.kill()
+    site.control_plane.start()
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize(
+    "kill",
+    [kill_agent, kill_controllers, kill_kubelet, kill_containerd, kill_api_server, kill_etcd],
+    ids=lambda kill: kill.__name__.removeprefix("kill_"),
+)
+def test_each_may_be_killed(site: Site, big: Model, kill: Callable[[Site], None]) -> None:
+    fill(site, "filling", big)
+    kill(site)
+    site.wait_ready("filling")
+    if kill is kill_agent:
+        assert site.bytes_moved(NODES[0]) < site.bytes_done(NODES[0], "filling") - _SOME // 2
+    filled(site, "filling", big)
+    site.wait_installed()
+
+
 @pytest.mark.usefixtures("served")
 def test_every_program_may_be_killed(site: Site, big: Model) -> None:
     fill(site, "killed", big)
     node = site.cluster.nodes[NODES[0]]
     restarts = _restarts(site)
-    for pid in node.host_pids("localmodel-agent run"):
-        os.kill(pid, signal.SIGKILL)
-    for name in NODES:
-        for pid in site.cluster.nodes[name].host_pids("localmodel-controller run"):
-            os.kill(pid, signal.SIGKILL)
+    kill_agent(site)
+    kill_controllers(site)
     node.kill("kubelet")
     node.kill("containerd")
     node.start_containerd()
@@ -155,8 +204,12 @@ def test_a_full_disk_is_named_and_heals(site: Site, onnx: Model, tiny: Model) ->
 def test_a_node_joins_fills_and_leaves(site: Site, onnx: Model) -> None:
     site.add_cache("shared", onnx.uri)
     site.wait_ready("shared")
-    node = site.cluster.add_node("node-d", labels=WORKER)
-    # The folder is the root of a new disk: root's, until the agent's pod starts for the first time.
+    node = site.cluster.add_node("node-d")
+    # The folder is the root of a new disk: root's and closed, with a pod's mount point in it, until the agent's pod starts for the
+    # first time.
+    node.command("mkdir", "-m", "700", "/models/models")
+    node.command("chmod", "700", "/models")
+    site.kubectl("label", "node", "node-d", *(f"{key}={value}" for key, value in WORKER.items()))
     site.wait(lambda: site.served("node-d", onnx.uri) == onnx.digests, "the new node is filled")
     assert node.command("stat", "-c", "%u", "/models/models").strip() == "1000"
     site.wait(lambda: site.status("shared")["copies"]["available"] == 3, "three copies")

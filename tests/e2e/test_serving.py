@@ -9,6 +9,8 @@ from tests.cluster import kserve
 from tests.e2e import pods
 from tests.e2e.models import Model
 from tests.e2e.site import NODES, Site
+from tests.support.cluster import REPOSITORY
+from tests.support.servers.hub import TOKEN
 
 pytestmark = pytest.mark.timeout(300)
 TEAMS = ("team-a", "team-b", "team-c")
@@ -113,3 +115,31 @@ def test_a_pod_that_came_before_its_model_does_not_keep_it_away(site: Site) -> N
     site.wait_ready("late")
     for node in NODES:
         assert set(site.served(node, uri)) == {"weights.bin"}
+
+
+def test_a_namespace_keeps_credentials_of_its_own(site: Site) -> None:
+    site.hub.add("our-team/private-model", {"weights.bin": b"w" * 1000}, access="gated")
+    example = (REPOSITORY / "deploy/examples/team-credentials.yaml").read_text()
+    site.set_up(namespace_credentials="own")
+    try:
+        site.kubectl("apply", "-f", "-", input=example.replace("replace-me", TOKEN))
+        site.wait_ready("team-private-model", namespace="our-team")
+        # Without the binding nothing that it names is read.
+        site.kubectl("delete", "rolebinding", "localmodel-credentials-reader", "-n", "our-team")
+        site.add_cache(
+            "unbound",
+            "hf://our-team/private-model",
+            namespace="our-team",
+            serviceAccountName="team-models",
+        )
+        site.wait(
+            lambda: (
+                site.condition("unbound", "Stalled", namespace="our-team").get("status") == "True"
+            ),
+            "unbound stalled",
+        )
+        said = site.condition("unbound", namespace="our-team")
+        assert "localmodel-credentials-reader" in said["message"], said
+    finally:
+        site.kubectl("delete", "namespace", "our-team", "--timeout=50s")
+        site.set_up()
