@@ -1,23 +1,29 @@
 """Asking a source what a model consists of, once for each access that wants it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
-from agent.access import CredentialsReader
+from agent.access import CredentialsReader, Reading
 from agent.errors import FetchError, Retryable, Stalled
-from agent.manifest import Manifest
+from agent.manifest import Manifest, RemoteFile
+from agent.origin import LocalPath, Readable, SignedRequest
 from agent.planning.desired import Access, Wanted
 from agent.planning.selection import parse_uri
 from agent.policy import SourcePolicy
 from agent.progress import CopyWatch
 from agent.sources.base import Source
+from agent.sources.credentials import Credentials
 from agent.sources.registry import open_source
 from shared.domain.reasons import Reason
 
 # Listing a model of a hundred thousand objects takes about a minute.
 _RESOLVE_SECONDS = 600.0
+# Of many connections that are refused, one has the Secrets read again; longer than signing may take.
+_RENEW_SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +63,18 @@ class Asking:
         """
         uri = parse_uri(wanted.uri)
         revision = wanted.revision or revision
+        policy = self._policy(wanted)
         first: tuple[Source, Manifest] | None = None
         granted: set[Access] = set()
         refusals: dict[Access, FetchError] = {}
         for access in wanted.accesses:
-            reading = await self._reader.read(access)
-            watch.secrets[access] = reading.versions
+            reading = await self._read(access, watch)
             try:
-                source = open_source(uri, reading.require(), self._policy(wanted))
+                source = _Renewing(
+                    lambda given: open_source(uri, given, policy),
+                    partial(self._read, access, watch),
+                    reading.require(),
+                )
                 stack.push_async_callback(source.close)
                 async with asyncio.timeout(_RESOLVE_SECONDS):
                     manifest = await source.resolve(revision=revision)
@@ -79,3 +89,52 @@ class Asking:
                 granted.add(access)
                 first = first or (source, manifest)
         return Answer(first, Judgement(frozenset(granted), refusals))
+
+    async def _read(self, access: Access, watch: CopyWatch) -> Reading:
+        reading = await self._reader.read(access)
+        watch.secrets[access] = reading.versions
+        return reading
+
+
+class _Renewing:
+    """A source that is opened anew, with the Secrets of then, when what it signed is refused: nothing is cached over that.
+
+    The one that listed the files stays open beside its successors: files may lie with it.
+    """
+
+    def __init__(
+        self,
+        open_with: Callable[[Credentials], Source],
+        read: Callable[[], Awaitable[Reading]],
+        credentials: Credentials,
+    ) -> None:
+        self._open = open_with
+        self._read = read
+        self._credentials = credentials
+        self._sources = [open_with(credentials)]
+        self._renewed_at: float | None = None
+        self._lock = asyncio.Lock()
+
+    async def resolve(self, *, revision: str | None = None) -> Manifest:
+        return await self._sources[-1].resolve(revision=revision)
+
+    async def sign(self, file: RemoteFile) -> SignedRequest | LocalPath | Readable:
+        return await self._sources[-1].sign(file)
+
+    async def renew(self) -> None:
+        """At once, but not again for a while: what is refused even so needs a person. Raises FetchError."""
+        async with self._lock:
+            now = time.monotonic()
+            if self._renewed_at is not None and now - self._renewed_at < _RENEW_SECONDS:
+                return
+            reading = await self._read()
+            if not isinstance(reading.error, Retryable):
+                self._credentials = reading.require()
+            self._sources.append(self._open(self._credentials))
+            self._renewed_at = now
+            if len(self._sources) > 3:
+                await self._sources.pop(1).close()
+
+    async def close(self) -> None:
+        for source in self._sources:
+            await source.close()

@@ -90,7 +90,8 @@ class Registry:
             )
         self._web = Web(policy, tls(access))
         self._headers: Mapping[str, str] = {}
-        self._until: float | None = None
+        # Whether a login is needed is not known yet.
+        self._until: float | None = 0.0
 
     async def close(self) -> None:
         await self._web.close()

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.access import GivenCredentials
+from agent.access import CredentialsReader, GivenCredentials
 from agent.assembly import Limits, assemble, now
 from agent.blocking import Blocking
-from agent.copy import Copier, Have
+from agent.copy import Copier, Have, Outcome
 from agent.manifest import Strength
 from agent.planning.desired import Wanted, group, read_work_list
 from agent.policy import SourcePolicy
@@ -36,7 +36,8 @@ class Copied:
 async def copied(
     uri: str, root: Path, policy: SourcePolicy, credentials: Credentials | None = None
 ) -> Copied:
-    async with _copier(root, policy, credentials) as copier:
+    reader = GivenCredentials(credentials or Credentials())
+    async with _copier(root, policy, reader) as copier:
         watch = CopyWatch(started=now())
         outcome = await copier.copy(_wanted(uri), watch, Have())
         verified = {file.path: file.verified_by for file in outcome.tree.files}
@@ -53,21 +54,39 @@ async def interrupted(
     uri: str, root: Path, policy: SourcePolicy, credentials: Credentials | None, *, after: int
 ) -> None:
     """Begins a copy, slowly, and stops it once so many bytes are there."""
-    async with _copier(root, policy, credentials, rate=12 * MIB) as copier:
-        watch = CopyWatch(started=now())
-        task = asyncio.create_task(copier.copy(_wanted(uri), watch, Have()))
+    async with under_way(uri, root, policy, GivenCredentials(credentials or Credentials())) as copy:
+        await copy.reaches(after)
+        copy.task.cancel()
+        await asyncio.wait([copy.task])
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    watch: CopyWatch
+    task: asyncio.Task[Outcome]
+
+    async def reaches(self, count: int) -> None:
+        """So many bytes are there; raises what the copy raised before."""
         async with asyncio.timeout(60):
-            while watch.done < after and not task.done():  # noqa: ASYNC110 — threads count the bytes
+            while self.watch.done < count and not self.task.done():  # noqa: ASYNC110 — threads count the bytes
                 await asyncio.sleep(0.01)
-        if task.done():
-            await task
-        task.cancel()
-        await asyncio.wait([task])
+        if self.task.done():
+            await self.task
+
+
+@asynccontextmanager
+async def under_way(
+    uri: str, root: Path, policy: SourcePolicy, reader: CredentialsReader
+) -> AsyncIterator[UnderWay]:
+    """A slow copy."""
+    async with _copier(root, policy, reader, rate=12 * MIB) as copier:
+        watch = CopyWatch(started=now())
+        yield UnderWay(watch, asyncio.create_task(copier.copy(_wanted(uri), watch, Have())))
 
 
 @asynccontextmanager
 async def _copier(
-    root: Path, policy: SourcePolicy, credentials: Credentials | None, *, rate: int = 0
+    root: Path, policy: SourcePolicy, reader: CredentialsReader, *, rate: int = 0
 ) -> AsyncIterator[Copier]:
     blocking = Blocking()
     store = await blocking(Store.open, root)
@@ -76,7 +95,7 @@ async def _copier(
             store,
             root=root,
             limits=Limits(Budget(connections=4, bytes_per_second=rate or None), part_size=MIB),
-            reader=GivenCredentials(credentials or Credentials()),
+            reader=reader,
             policy=policy,
             blocking=blocking,
         )

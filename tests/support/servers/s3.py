@@ -91,12 +91,17 @@ class S3Server(contextlib.ExitStack):
     def delete(self, bucket: str, key: str) -> None:
         self.client.delete_object(Bucket=bucket, Key=key)
 
+    def rotate(self, new: Keys) -> None:
+        """From now on the reader has these keys, and the old ones are unknown."""
+        self._config.write_text(json.dumps(_identities(reader=new)))
+        self._server.signal(signal.SIGHUP)
+
     def make_bucket(self, bucket: str) -> None:
         self.client.create_bucket(Bucket=bucket)
 
     def _start(self) -> None:
         folder = self.enter_context(scratch("s3"))
-        config = folder / "identities.json"
+        self._config = config = folder / "identities.json"
         config.write_text(json.dumps(_identities()))
         ports = free_ports(10)
         master, master_grpc, volume, volume_grpc, filer, filer_grpc, port, grpc, iam, https = ports
@@ -106,7 +111,7 @@ class S3Server(contextlib.ExitStack):
         self.authority = write_server(folder / "tls").authority
         data = folder / "data"
         data.mkdir()
-        self.enter_context(
+        self._server = self.enter_context(
             running(
                 [
                     _weed(),
@@ -151,7 +156,7 @@ class S3Server(contextlib.ExitStack):
             self.make_bucket(bucket)
 
 
-def _identities() -> dict[str, Any]:
+def _identities(*, reader: Keys = READER) -> dict[str, Any]:
     def identity(name: str, keys: Keys | None, actions: list[str]) -> dict[str, Any]:
         credentials = (
             []
@@ -163,7 +168,7 @@ def _identities() -> dict[str, Any]:
     return {
         "identities": [
             identity("admin", ADMIN, ["Admin", "Read", "List", "Write", "Tagging"]),
-            identity("reader", READER, ["Read:models", "List:models"]),
+            identity("reader", reader, ["Read:models", "List:models"]),
             identity("nobody", NOBODY, ["Read:elsewhere"]),
             identity("anonymous", None, [f"Read:{PUBLIC_BUCKET}", f"List:{PUBLIC_BUCKET}"]),
         ]
