@@ -6,13 +6,13 @@ All names are relative to an open folder; no link is followed in the last compon
 import contextlib
 import ctypes
 import functools
+import logging
 import os
 import secrets
 from collections.abc import Iterator
 
-import structlog
-
-log = structlog.get_logger(__name__)
+# Not structlog, whose import `pull` would wait for; a node routes both the same way.
+log = logging.getLogger(__name__)
 
 _RENAME_EXCHANGE = 2
 
@@ -150,4 +150,6 @@ def give_group(disk: Disk, fd: int, gid: int) -> None:
 
 @functools.cache
 def _warn_of_group(gid: int) -> None:
-    log.warning("files keep their group: the pod is no member of the one in gid", gid=gid)
+    log.warning(
+        "files keep their group: the pod is no member of the one in gid", extra={"gid": gid}
+    )

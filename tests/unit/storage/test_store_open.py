@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from agent.storage import manifests
 from agent.storage.errors import LayoutUnknown, StoreLocked, StoreUnavailable
@@ -41,19 +40,19 @@ def test_a_new_root_gets_its_layout_with_setgid_folders(tmp_path: Path) -> None:
         assert found.st_gid == os.getgid()
 
 
-def test_a_group_that_may_not_be_given_is_said_once(tmp_path: Path) -> None:
+def test_a_group_that_may_not_be_given_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def refuse(step: str, *_: object) -> None:
         if step == "chgrp":
             raise PermissionError
 
     gid = 61234
-    with capture_logs() as lines:
-        store = Store.open(tmp_path, gid=gid, disk=SteppingDisk(refuse))
-        publish(store, {"a": b"1"})
-        store.close()
-    assert [(line["log_level"], line["gid"]) for line in lines if "gid" in line] == [
-        ("warning", gid)
-    ]
+    store = Store.open(tmp_path, gid=gid, disk=SteppingDisk(refuse))
+    publish(store, {"a": b"1"})
+    store.close()
+    told = [line for line in caplog.records if hasattr(line, "gid")]
+    assert [(line.levelname, vars(line)["gid"]) for line in told] == [("WARNING", gid)]
     assert model(tmp_path) == {"a": b"1"}
 
 
