@@ -118,7 +118,7 @@ class Shelf:
             return None
         return NodeStorage(
             capacity_bytes=usage.capacity,
-            available_bytes=usage.available,
+            available_bytes=self._ledger.usable(usage),
             used_bytes=usage.used,
             reserved_bytes=self._look.reserved,
         )

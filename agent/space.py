@@ -138,6 +138,10 @@ class Ledger:
             return Stalled(error.reason, f"{error.message}; no inode is free")
         return await self._blocking(self._short, error.message, usage)
 
+    def usable(self, usage: Usage) -> int:
+        """Bytes of the free ones that models may take, promises included."""
+        return max(self._space({}, usage).usable, 0)
+
     def reserved(self) -> int:
         """Bytes that copies in flight have still to write. Blocking: looks at their files."""
         return sum(_left(self._others(None)).values())

@@ -103,7 +103,9 @@ class NodeStorage(ApiModel):
     """The cache's disk; all in bytes."""
 
     capacity_bytes: int = Field(description="Size of the file system that holds the cache.")
-    available_bytes: int = Field(description="Free space on it.")
+    available_bytes: int = Field(
+        description="Free space on it that models may take: without what the agent leaves free in any case."
+    )
     used_bytes: int = Field(description="Space that the cache takes, in allocated blocks.")
     reserved_bytes: int = Field(
         default=0, description="Space that fetches in flight have still to write."
@@ -129,7 +131,7 @@ class NodeSummary(ApiModel):
         default=None, description="Bytes per second over all running transfers."
     )
     used: str | None = Field(default=None, description="Space that the cache takes.")
-    free: str | None = Field(default=None, description="Free space on the cache's disk.")
+    free: str | None = Field(default=None, description="Free space that models may take.")
 
 
 class LocalModelNodeStatus(ApiModel):

@@ -122,7 +122,7 @@ class ReportView:
 
 @dataclass(frozen=True, slots=True)
 class StorageView:
-    """A node's disk in bytes. `used`: by the cache; `available`: free."""
+    """A node's disk in bytes. `used`: by the cache; `available`: what models may take of the rest."""
 
     available: int
     used: int

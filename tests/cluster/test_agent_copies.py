@@ -369,6 +369,7 @@ def test_a_model_that_does_not_fit_is_refused_before_the_first_byte(
     work.set(model("llama", f"{web.url}/large.bin"))
     found = work.wait_report("llama", reason="InsufficientStorage")
     assert found["message"].startswith("needs 24.0 MiB, 0 B can be used")
+    assert work.status()["storage"]["availableBytes"] == 0  # so the controller sends nothing more
     assert moved(agent) == 0
 
 

@@ -154,7 +154,7 @@ CASES: Final = (
         fires=45,
         labels={"node": "a"},
         summary="The model disk of a is nearly full",
-        description="6% of it are free; the agent leaves `min_free_percent` of it free.",
+        description="Models may take 6% of it; what the agent leaves free (`min_free_percent`) is not counted.",
     ),
     Case(
         alert="LocalModelCapacityShort",
