@@ -178,7 +178,8 @@ class _Ledger:
         self._room = room
         self._folders: dict[str, int] = dict(room.held)
         self._counted: dict[tuple[str, str], int] = {}
-        self._holders: dict[str, dict[str, int]] = {}
+        self._holders: dict[str | None, dict[str, int]] = {}
+        """Bytes of each cache by group; under None what it takes of the disk."""
         self._leaving = sum(room.held.values())
         self.used: dict[str, int] = dict.fromkeys(room.limits, self._leaving)
         self.total = self._leaving
@@ -188,25 +189,28 @@ class _Ledger:
         limit = self._room.limits.get(want.group, 0)
         used = self.used.get(want.group, self._leaving)
         if need > 0 and used + need > limit:
-            return self._no_space(
-                want, need, used, limit, f"group {want.group} allows {human_bytes(limit)} per node"
-            )
+            where = f"group {want.group} allows {human_bytes(limit)} per node"
+            return self._no_space(want.group, need, used, limit, where)
         need, disk = self._extra(want), self._room.disk
         if need > 0 and disk is not None and self.total + need > disk:
             where = f"the node's disk has room for {human_bytes(max(disk, 0))} of models"
-            return self._no_space(want, need, self.total, disk, where)
+            return self._no_space(None, need, self.total, disk, where)
         return None
 
     def take(self, want: Want) -> None:
         more, folder = self._extra(want), want.storage_key
         self._folders[folder] = self._folders.get(folder, 0) + more
         self.total += more
+        self._hold(None, want.key, more)
         more = self._extra_in_group(want)
         place = (want.group, folder)
         self._counted[place] = self._counted.get(place, self._room.held.get(folder, 0)) + more
         self.used[want.group] = self.used.get(want.group, self._leaving) + more
+        self._hold(want.group, want.key, more)
+
+    def _hold(self, group: str | None, key: str, more: int) -> None:
         if more:
-            self._holders.setdefault(want.group, {})[want.key] = more
+            self._holders.setdefault(group, {})[key] = more
 
     def _extra(self, want: Want) -> int:
         return max(0, want.size - self._folders.get(want.storage_key, 0))
@@ -215,8 +219,8 @@ class _Ledger:
         held = self._room.held.get(want.storage_key, 0)
         return max(0, want.size - self._counted.get((want.group, want.storage_key), held))
 
-    def _no_space(self, want: Want, need: int, used: int, limit: int, where: str) -> Waiting:
-        holders = self._holders.get(want.group, {})
+    def _no_space(self, group: str | None, need: int, used: int, limit: int, where: str) -> Waiting:
+        holders = self._holders.get(group, {})
         ranked = sorted(holders.items(), key=lambda item: (-item[1], item[0]))
         named = [f"{key} ({human_bytes(size)})" for key, size in ranked[:NAMED_HOLDERS]]
         if len(ranked) > NAMED_HOLDERS:

@@ -162,6 +162,20 @@ def test_the_agents_disk_counts_and_what_is_on_its_way_only_once(cluster: Cluste
     assert cluster.stored["group", "gpu"]["status"]["available"] == "0"
 
 
+def test_who_lacks_disk_is_told_who_holds_it_through_whatever_group(cluster: Cluster) -> None:
+    cluster.put("group", group("other", pool="gpu"))
+    cluster.put("cache", cache("theirs", "other", size="3Gi"))
+    cluster.put("cache", cache("shared", "other", uri="s3://models/theirs", size="3Gi", created=1))
+    cluster.put("cache", cache("ours", "gpu", size="1Gi", created=2))
+    cluster.settle()
+    cluster.report("a", storage={"availableBytes": 4 * GIB, "usedBytes": 0})
+    cluster.put("cache", cache("m", "gpu", size="2Gi", created=3))
+    cluster.settle()
+    assert cluster.message("m")["message"].endswith(
+        "the node's disk has room for 4.0 GiB of models, 4.0 GiB held by theirs (3.0 GiB), ours (1.0 GiB)"
+    )
+
+
 def test_nothing_new_is_placed_through_a_group_whose_volumes_show_another_folder(
     cluster: Cluster,
 ) -> None:
