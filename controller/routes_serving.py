@@ -1,5 +1,7 @@
 """Changes of services, volumes, claims and the configuration → the caches to look at again. The only writer of `World.serving`."""
 
+from dataclasses import replace
+
 from controller.routes import Dirty
 from controller.serving import Place
 from controller.world import World
@@ -29,7 +31,7 @@ def volume_changed(world: World, name: str, new: VolumeView | None) -> Dirty:
     if old is not None and new is not None and _is_older(new, old):
         return Dirty()
     world.serving.put_volume(name, new)
-    return _concerned(world, ("", name), old, new)
+    return _concerned(world, ("", name), old, new) if _differ(old, new) else Dirty()
 
 
 def claim_changed(world: World, place: Place, new: ClaimView | None) -> Dirty:
@@ -37,7 +39,7 @@ def claim_changed(world: World, place: Place, new: ClaimView | None) -> Dirty:
     if old is not None and new is not None and _is_older(new, old):
         return Dirty()
     world.serving.put_claim(place, new)
-    return _concerned(world, place, old, new)
+    return _concerned(world, place, old, new) if _differ(old, new) else Dirty()
 
 
 def configuration_changed(
@@ -62,6 +64,13 @@ def refusal_changed(world: World, key: str, why: str | None) -> Dirty:
     if why is not None:
         world.serving.refused[key] = why
     return Dirty(caches={key}) if before != why else Dirty()
+
+
+def _differ(old: VolumeView | ClaimView | None, new: VolumeView | ClaimView | None) -> bool:
+    """Others write there too, and most of it is nothing to us."""
+    if old is None or new is None:
+        return old is not new
+    return replace(old, resource_version=new.resource_version) != new
 
 
 def _concerned(

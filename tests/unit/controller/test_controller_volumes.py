@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from controller import routes_serving
+from controller import routes, routes_serving
 from controller.planning.configuration import Configuration, misfit, read_configuration
 from controller.serving import INFERENCE_SERVICE
 from shared.domain import serving
@@ -61,6 +61,23 @@ def test_a_claim_that_is_not_bound_yet_is_told(cluster: Cluster) -> None:
     cluster.put("claim", {**claim, "status": {"phase": "Pending"}})
     cluster.settle()
     assert cluster.condition("m", "Servable") == ("False", "VolumesPending")
+
+
+@pytest.mark.parametrize(("kind", "key"), [("volume", VOLUME), ("claim", CLAIM)])
+def test_what_others_note_on_a_volume_or_claim_is_no_reason_to_look_again(
+    cluster: Cluster, kind: str, key: str
+) -> None:
+    cluster.edit(kind, key, lambda meta: meta.update(labels={"a": "b"}))
+    assert cluster.dirty == routes.Dirty()
+    seen = cluster.world.serving
+    versions = {
+        "volume": [view.resource_version for view in seen.volumes.values()],
+        "claim": [view.resource_version for view in seen.claims.values()],
+    }
+    stored = cluster.stored[kind, key]["metadata"]
+    assert versions[kind] == [stored["resourceVersion"]]  # for the next write to it
+    cluster.edit(kind, key, lambda meta: meta.update(deletionTimestamp="2026-01-02T00:00:00Z"))
+    assert cluster.dirty.volumes == {"m"}
 
 
 def test_nothing_more_is_written_also_after_a_restart(cluster: Cluster) -> None:
