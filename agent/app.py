@@ -42,6 +42,7 @@ from shared.kube.resource import LOCAL_MODEL_NODES, ObjectKey
 from shared.ops import lifecycle
 from shared.ops.metrics import LoopLag, installed_version
 from shared.ops.server import HealthServer
+from shared.ops.tracing import open_traces
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +68,10 @@ class Agent:
         self._client = client
         self._metrics = AgentMetrics(registry)
         self._lag = LoopLag(registry)
+        self._traces = open_traces(
+            "localmodel-agent",
+            {"service.version": installed_version(), "k8s.node.name": settings.node_name},
+        )
         self._blocking = Blocking()
         self._store: Store | None = None
         self._parts: Parts | None = None
@@ -235,6 +240,7 @@ class Agent:
             blocking=self._blocking,
             clock=now,
             metrics=self._metrics,
+            traces=self._traces,
         )
         await self._reconciler.serve(worker)
         log.info("cache folder opened", root=str(settings.root), copies=len(self._store.trees()))
@@ -267,6 +273,7 @@ class Agent:
 
     async def _close(self) -> None:
         await self._writer.flush()
+        await self._blocking(self._traces.close)
         if self._parts is not None:
             await self._parts.engine.close()
         if self._store is not None:

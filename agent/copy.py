@@ -1,7 +1,7 @@
 """One copy, from credentials to a published tree."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -109,7 +109,7 @@ class Copier:
         async with AsyncExitStack() as stack:
             with watch.spending(Phase.RESOLVE):
                 answer = await self._asking.ask(wanted, watch, have.revision, stack)
-            source, manifest = answer.require()
+                source, manifest = answer.require()
             if not manifest.packed:
                 manifest = select(manifest, wanted.selections)
             watch.resolved(revision=manifest.revision, pinned=manifest.pinned, total=manifest.size)
@@ -160,7 +160,7 @@ class Copier:
             have = {file.path for file in reused}
             missing = tuple(file for file in manifest.files if file.path not in have)
             watch.reused = sum(file.size for file in reused)
-            async with self._admit(key, missing, staging.tree):
+            async with self._admit(key, missing, staging.tree, watch):
                 job = FetchJob(key, missing, (source,), staging.tree, staging.journal)
                 files = (*reused, *await self._transfer(job, watch))
         watch.enter(Reason.VERIFYING)
@@ -184,7 +184,7 @@ class Copier:
         """The archive next to the tree, then its members in the tree; patterns choose among the members."""
         key = wanted.storage_key
         staging = await self._blocking(self._store.staging, key)
-        async with self._admit(key, manifest.files, staging.tree.parent):
+        async with self._admit(key, manifest.files, staging.tree.parent, watch):
             job = FetchJob(key, manifest.files, (source,), staging.archive, staging.journal)
             (packed,) = await self._transfer(job, watch)
             watch.enter(Reason.UNPACKING)
@@ -210,7 +210,7 @@ class Copier:
         """All files next to the tree, then the tree made of them; patterns choose among what is in it."""
         key = wanted.storage_key
         staging = await self._blocking(self._store.staging, key)
-        async with self._admit(key, manifest.files, staging.tree.parent):
+        async with self._admit(key, manifest.files, staging.tree.parent, watch):
             job = FetchJob(key, manifest.files, (source,), staging.archive, staging.journal)
             packed = await self._transfer(job, watch)
             watch.enter(Reason.UNPACKING)
@@ -240,13 +240,19 @@ class Copier:
             for file in fetched
         )
 
-    def _admit(
-        self, key: str, files: Sequence[RemoteFile], folder: Path
-    ) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def _admit(
+        self, key: str, files: Sequence[RemoteFile], folder: Path, watch: CopyWatch
+    ) -> AsyncIterator[None]:
         """Space for the files; those whose size the source does not say come on top of it, as long as there is some."""
         sizes = [file.size for file in files]
         total = sum(size or 0 for size in sizes)
-        return self._ledger.admit(key, total, folder, open_ended=None in sizes)
+        async with AsyncExitStack() as stack:
+            with watch.spending(Phase.ADMIT):
+                await stack.enter_async_context(
+                    self._ledger.admit(key, total, folder, open_ended=None in sizes)
+                )
+            yield
 
     def _tree(self, wanted: Wanted, manifest: Manifest, files: tuple[TreeFile, ...]) -> Tree:
         return Tree(

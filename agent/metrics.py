@@ -147,7 +147,7 @@ class AgentMetrics:
         self.outcomes.labels(outcome="published").inc()
         self.deduplicated.labels(how="linked").inc(watch.reused)
         self.deduplicated.labels(how="compared").inc(watch.shared)
-        for phase, seconds in watch.spent.items():
+        for phase, seconds in watch.spent().items():
             self.phase_seconds.labels(phase=phase.value).observe(seconds)
 
     def failed(self, reason: Reason) -> None:

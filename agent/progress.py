@@ -12,15 +12,17 @@ from agent.planning.desired import Access
 from agent.planning.retry import SecretVersions
 from agent.transfer.progress import Progress
 from shared.domain.reasons import Reason
+from shared.ops.tracing import Step
 
 # A rate over less than this jumps too much to be read; over more it lags behind a change.
 _RATE_SECONDS = 15.0
 
 
 class Phase(StrEnum):
-    """What the time of a copy is spent with. First byte: until bytes come, what is resumed is checked meanwhile."""
+    """What the time of a copy is spent with. Admit: until the disk has room for it. First byte: until bytes come, what is resumed is checked meanwhile."""
 
     RESOLVE = "resolve"
+    ADMIT = "admit"
     FIRST_BYTE = "first_byte"
     TRANSFER = "transfer"
     VERIFY = "verify"
@@ -33,7 +35,7 @@ class CopyWatch:
     """Bytes. total: of the whole model, None until known; reused: of these, what needed no transfer; shared: what came free
     because another model had it.
 
-    on_phase: called in the loop whenever `phase` or what belongs to it changes. spent: seconds, of steps that succeeded.
+    on_phase: called in the loop whenever `phase` or what belongs to it changes. began: monotonic seconds. steps: as they ended.
     """
 
     on_phase: Callable[[], None] = lambda: None
@@ -47,7 +49,8 @@ class CopyWatch:
     progress: Progress = field(default_factory=Progress)
     secrets: dict[Access, SecretVersions] = field(default_factory=dict)
     rate: "Rate" = field(default_factory=lambda: Rate())
-    spent: dict[Phase, float] = field(default_factory=dict)
+    began: float = field(default_factory=monotonic)
+    steps: list[Step] = field(default_factory=list)
     _moved_before: int = 0
     _counted: int = 0
     _seen: tuple[Reason, int] | None = None
@@ -73,25 +76,40 @@ class CopyWatch:
     @contextmanager
     def spending(self, phase: Phase) -> Iterator[None]:
         """The block is a step of its own."""
-        started = monotonic()
-        yield
-        self._spend(phase, monotonic() - started)
+        started, succeeded = monotonic(), False
+        try:
+            yield
+            succeeded = True
+        finally:
+            self.steps.append(Step(phase, started, monotonic(), succeeded))
 
     @contextmanager
     def transferring(self) -> Iterator[None]:
         """The block fetches: until the first byte, until the last one, until all of them are verified."""
-        started = monotonic()
-        yield
-        ended, moved = monotonic(), self.progress.snapshot()
-        if moved.first is None or moved.last is None:
-            self._spend(Phase.TRANSFER, ended - started)
-            return
-        self._spend(Phase.FIRST_BYTE, moved.first - started)
-        self._spend(Phase.TRANSFER, moved.last - moved.first)
-        self._spend(Phase.VERIFY, ended - moved.last)
+        started, succeeded = monotonic(), False
+        try:
+            yield
+            succeeded = True
+        finally:
+            ended, moved = monotonic(), self.progress.snapshot()
+            if moved.first is None or moved.last is None:
+                self.steps.append(Step(Phase.TRANSFER, started, ended, succeeded))
+            elif succeeded:
+                self.steps.append(Step(Phase.FIRST_BYTE, started, moved.first))
+                self.steps.append(Step(Phase.TRANSFER, moved.first, moved.last))
+                self.steps.append(Step(Phase.VERIFY, moved.last, ended))
+            else:
+                self.steps.append(Step(Phase.FIRST_BYTE, started, moved.first))
+                self.steps.append(Step(Phase.TRANSFER, moved.first, ended, succeeded))
 
-    def _spend(self, phase: Phase, seconds: float) -> None:
-        self.spent[phase] = self.spent.get(phase, 0.0) + seconds
+    def spent(self) -> dict[Phase, float]:
+        """Seconds by phase, of steps that succeeded."""
+        spent: dict[Phase, float] = {}
+        for step in self.steps:
+            if step.succeeded:
+                phase = Phase(step.name)
+                spent[phase] = spent.get(phase, 0.0) + step.ended - step.started
+        return spent
 
     def stands_since(self, now: float) -> float:
         """Seconds for which neither phase nor bytes have changed, as far as those who ask have seen."""

@@ -16,9 +16,11 @@ from agent.planning.retry import Failure
 from agent.planning.sync import Cause
 from agent.progress import CopyWatch
 from agent.shelf import Shelf
+from agent.tracing import trace_copy
 from shared.domain.quantity import human_bytes
 from shared.domain.reasons import Reason
 from shared.domain.uri import redact
+from shared.ops.tracing import Traces
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,7 @@ class Worker:
         blocking: Blocking,
         clock: Callable[[], datetime],
         metrics: AgentMetrics,
+        traces: Traces,
     ) -> None:
         self.shelf = shelf
         self._copier = copier
@@ -42,6 +45,7 @@ class Worker:
         self._blocking = blocking
         self._clock = clock
         self._metrics = metrics
+        self._traces = traces
 
     async def fetch(self, wanted: Wanted, cause: Cause, watch: CopyWatch) -> None:
         """Make the tree what the work list asks for, or remember why not."""
@@ -56,12 +60,14 @@ class Worker:
             outcome = await self._copier.copy(wanted, watch, self._have(key, cause))
         except asyncio.CancelledError:
             self._metrics.outcomes.labels(outcome="cancelled").inc()
+            trace_copy(self._traces, wanted, watch)
             line.info("copy stopped", bytes=watch.done)
             raise
         except (
             Exception
         ) as error:  # a bug must show in the status and be tried again like any failure
             failure = self._failed(wanted, error, watch)
+            trace_copy(self._traces, wanted, watch, reason=failure.reason)
             line.warning(
                 "copy failed",
                 reason=failure.reason.value,
@@ -75,6 +81,7 @@ class Worker:
         self._memory.succeeded(wanted, outcome.judgement, watch.secrets)
         self.shelf.changed(key, now=self._clock())
         self._metrics.published(watch)
+        trace_copy(self._traces, wanted, watch, tree=outcome.tree)
         line.info(
             "copy published",
             bytes=outcome.tree.size,

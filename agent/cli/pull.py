@@ -5,6 +5,7 @@ import os
 import random
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from agent.access import GivenCredentials
@@ -20,10 +21,12 @@ from agent.progress import CopyWatch
 from agent.sources.credentials import Credentials
 from agent.storage.store import Store
 from agent.storage.tree import Tree
+from agent.tracing import trace_copy
 from agent.transfer.budget import Budget
 from shared.api.node import LocalModelInfo
 from shared.domain.backoff import delay
 from shared.domain.quantity import human_bytes
+from shared.ops.tracing import open_traces
 
 _RETRY_BASE, _RETRY_CAP = 1.0, 60.0
 
@@ -60,16 +63,24 @@ def wanted_from(options: PullOptions) -> Wanted:
 def run_pull(options: PullOptions) -> Exit:
     """Prints the published folder; everything else goes to standard error."""
     wanted, watch = wanted_from(options), CopyWatch(started=now())
+    traces = open_traces("localmodel-agent", {})
+    told = partial(trace_copy, traces, wanted, watch)
     try:
         tree = asyncio.run(_pull(options, wanted, watch))
     except FetchError as error:
+        told(reason=error.reason)
         say(f"Error: {error.message} ({error.reason.value})")
         return code_for(error)
     except (KeyboardInterrupt, asyncio.CancelledError):
+        told()
         say(
             f"Interrupted. {human_bytes(watch.done)} are kept in {options.root}; the same command goes on from there."
         )
         return Exit.INTERRUPTED
+    else:
+        told(tree=tree)
+    finally:
+        traces.close()
     say(
         f"{files(len(tree.files))}, {human_bytes(tree.size)} ({human_bytes(watch.moved)} transferred), "
         f"verified by {tree.verified_by.value}, revision {tree.revision or 'unknown'}"

@@ -24,6 +24,7 @@ from tests.support.controlplane import ControlPlane
 from tests.support.faults import FaultServer, Reply, Request, ranged
 from tests.support.processes import wait_until
 from tests.support.programs import Agent
+from tests.support.servers.otlp import Collector
 
 CONTENT = random.Random(3).randbytes(300_000)
 _NUMBERS = itertools.count()
@@ -57,12 +58,29 @@ def url(source: Source) -> Iterator[str]:
 
 
 @pytest.fixture
-def watched(control_plane: ControlPlane, folder: Path) -> Iterator[tuple[Agent, WorkList]]:
-    """An agent that logs as in a cluster, on a node of its own."""
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        yield server
+
+
+@pytest.fixture
+def watched(
+    control_plane: ControlPlane, folder: Path, collector: Collector
+) -> Iterator[tuple[Agent, WorkList]]:
+    """An agent that logs as in a cluster and sends traces, on a node of its own."""
     node = f"watched-{next(_NUMBERS)}"
     control_plane.add_node(node)
     settings = {"log_format": "json", "retry_seconds": 0.5, "retry_max_seconds": 0.5}
-    agent = Agent(control_plane, folder, node=node, settings=settings)
+    agent = Agent(
+        control_plane,
+        folder,
+        node=node,
+        settings=settings,
+        environment={
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+        },
+    )
     try:
         agent.start_ready()
         yield agent, WorkList(control_plane, node)
@@ -174,3 +192,32 @@ def test_the_doctor_looks_beside_a_running_agent(
     listed = f"LocalModelNode {agent.node} lists 1 models"
     assert found["API server"]["found"] == f"answers; {listed}"
     assert work.report("llama")["state"] == "ModelDownloaded"
+
+
+def test_each_attempt_is_a_trace(
+    watched: tuple[Agent, WorkList], source: Source, url: str, collector: Collector
+) -> None:
+    agent, work = watched
+    source.trouble = "broken"
+    work.set(model("llama", url))
+    failed = collector.wait_for("copy")
+    assert failed.failed
+    assert failed.attributes["localmodel.reason"] == Reason.SOURCE_ERROR
+    source.trouble = None
+    done = work.wait_downloaded("llama")
+    agent.stop()
+    copies = [span for span in collector.spans if span.name == "copy"]
+    published = copies[-1]
+    assert all(copy.failed for copy in copies[:-1])
+    assert published.attributes == {
+        "localmodel.key": storage_key(url),
+        "localmodel.uri": url.partition("?")[0],
+        "localmodel.outcome": "published",
+        "localmodel.bytes": len(CONTENT),
+        "localmodel.moved": len(CONTENT),
+        "localmodel.verifiedBy": done["verifiedBy"],
+    }
+    assert published.resource["k8s.node.name"] == agent.node
+    steps = [step.name for step in collector.below(published)]
+    assert steps == ["resolve", "admit", "first_byte", "transfer", "verify", "verify", "publish"]
+    assert all(b"hidden" not in body for body in collector.bodies)

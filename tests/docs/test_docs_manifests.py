@@ -104,6 +104,23 @@ def test_files_that_are_no_manifests_are_what_their_title_says(
             (folder / "deploy").symlink_to(REPOSITORY / "deploy")
             (place / "kustomization.yaml").write_text(block.text)
             assert control_plane.kubectl("kustomize", str(place))
+        case "patch.yaml":
+            (folder / "deploy").symlink_to(REPOSITORY / "deploy")
+            (folder / "mine").mkdir()
+            (folder / "mine/patch.yaml").write_text(block.text)
+            wanted = {
+                "resources": ["../deploy/overlays/default"],
+                "patches": [{"path": "patch.yaml"}],
+            }
+            (folder / "mine/kustomization.yaml").write_text(yaml.safe_dump(wanted))
+            built = control_plane.kubectl("kustomize", str(folder / "mine"))
+            patch = yaml.safe_load(block.text)["spec"]["template"]["spec"]["containers"][0]
+            (patched,) = (one for one in yaml.safe_load_all(built) if one["kind"] == "DaemonSet")
+            (container,) = patched["spec"]["template"]["spec"]["containers"]
+            names = {one["name"] for one in container["env"]}
+            assert {one["name"] for one in patch["env"]} < names
+        case "alertmanager.yaml":
+            assert yaml.safe_load(block.text)["receivers"]
         case "prometheus.yaml":
             # promtool reads it in tests/monitoring.
             assert yaml.safe_load(block.text)["scrape_configs"]

@@ -22,6 +22,7 @@ from shared.kube.metrics import KubeMetrics
 from shared.kube.runner import run_workers
 from shared.kube.workqueue import WorkQueue
 from shared.ops.metrics import LoopLag, new_registry
+from shared.ops.tracing import Step
 from tests.monitoring import metrics_page
 from tests.support.cluster import REPOSITORY
 from tests.unit.agent import builders
@@ -61,7 +62,7 @@ def agent(caches: int) -> CollectorRegistry:
     watches = [CopyWatch(phase=Reason.DOWNLOADING) for _ in desired]
     for n, (watch, wanted) in enumerate(zip(watches, desired.values(), strict=True)):
         metrics.bytes.labels(scheme=scheme_label(wanted.uri)).inc(n)
-        watch.spent.update(dict.fromkeys(Phase, 1.0))
+        watch.steps.extend(Step(phase, 0.0, 1.0) for phase in Phase)
         metrics.published(watch)
         metrics.failed(FAILURES[n % len(FAILURES)])
     metrics.moving(watches, now=1.0)

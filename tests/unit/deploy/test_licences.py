@@ -47,7 +47,7 @@ def licence(package: str) -> str:
     return " ".join([*(text.partition("\n")[0] for text in stated), *classifiers])
 
 
-@pytest.mark.parametrize("extra", ["agent", "controller"])
+@pytest.mark.parametrize("extra", ["agent", "controller", "tracing"])
 def test_licences_are_permissive(extra: str) -> None:
     found = {package: licence(package) for package in locked(extra)}
     assert found
