@@ -4,6 +4,7 @@ Who has a content is read from the manifests when somebody asks, so there is no 
 takes its names away; the content stays while it has another.
 """
 
+import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -203,7 +204,17 @@ def _same_bytes(one: int, other: int, size: int, cancelled: Callable[[], bool]) 
         if cancelled():
             raise Cancelled
         piece = os.pread(one, _CHUNK, at)
-        if not piece or piece != os.pread(other, len(piece), at):
+        if not piece or piece != _read(other, len(piece), at):
             return False
         at += len(piece)
     return True
+
+
+def _read(theirs: int, size: int, at: int) -> bytes:
+    """Another tree's bytes; what the disk cannot read any more is that tree's trouble, and equal to nothing."""
+    try:
+        return os.pread(theirs, size, at)
+    except OSError as exc:
+        if exc.errno != errno.EIO:
+            raise
+        return b""

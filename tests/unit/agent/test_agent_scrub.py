@@ -1,10 +1,12 @@
 """Published files are read again, slowly, and what rotted is found."""
 
 import asyncio
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,6 +131,37 @@ async def test_rot_is_found_told_and_shown_by_the_next_look(scene: Scene, tmp_pa
     assert scene.store.inspect(storage_key("hf://o/m")) == ()
     assert scene.bytes >= 3_000_000
     assert strays(scene.store, tmp_path) == ["scrub"]
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+async def test_what_cannot_be_read_any_more_is_damaged_and_the_reading_goes_on(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    publish(scene.store, {"a": b"1" * 9000, "b": b"2" * 9000, "c": b"3" * 9000})
+    bad = (tmp_path / "models" / KEY / "b").stat().st_ino
+    preadv, opened = os.preadv, os.open
+
+    def refuse() -> None:
+        raise OSError(code, os.strerror(code))
+
+    def read(fd: int, buffers: Sequence[Any], offset: int) -> int:
+        if os.fstat(fd).st_ino == bad:
+            refuse()
+        return preadv(fd, buffers, offset)
+
+    def open_(path: str, flags: int, *more: Any, **named: Any) -> int:
+        if path == "b":
+            refuse()
+        return opened(path, flags, *more, **named)
+
+    if code == errno.EIO:
+        monkeypatch.setattr(os, "preadv", read)
+    else:
+        monkeypatch.setattr(os, "open", open_)
+    await scene.run_until_ended()
+    assert scene.found.get_nowait() == (KEY, ("b",))
+    assert scene.found.empty()
+    assert scene.store.inspect(KEY) == ("b",)
 
 
 async def test_what_was_read_recently_is_not_read_again(scene: Scene) -> None:

@@ -214,3 +214,21 @@ def test_a_file_of_unknown_size_is_not_looked_for(store: Store) -> None:
     unknown = RemoteFile("copy", None, named.validator, "copy", named.digests)
     key = storage_key(OTHER)
     assert store.reuse(key, [unknown], store.staging(key).tree, trust="cluster") == ()
+
+
+def test_a_file_of_another_model_that_the_disk_cannot_read_is_not_shared_and_harms_nobody(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, {"weights": BIG})
+    bad, read = inode(tmp_path, URI, "weights"), os.pread
+
+    def pread(fd: int, size: int, at: int) -> bytes:
+        if os.fstat(fd).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(fd, size, at)
+
+    monkeypatch.setattr(os, "pread", pread)
+    publish_other(store, {"weights": BIG}, trust="team")
+    monkeypatch.undo()
+    assert model(tmp_path, OTHER) == {"weights": BIG}
+    assert inode(tmp_path, OTHER, "weights") != bad
