@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote, urlencode
 from xml.etree import ElementTree
 
 from agent.errors import Retryable, Stalled
+from agent.headers import retry_after
 from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
@@ -18,7 +19,7 @@ from agent.sources.access import AzureAccess, tls
 from agent.sources.azure_location import locate
 from agent.sources.azure_signing import Signature, signer
 from agent.sources.digests import from_base64
-from agent.sources.failures import http_failure, retry_after
+from agent.sources.failures import http_failure
 from agent.sources.web import Answer, Web
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri

@@ -1,14 +1,7 @@
 """HTTP statuses of any source → what happens next."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from shared.domain.reasons import Reason
-
-# A source that asks for more than this is asked again anyway.
-_LONGEST_WAIT = 3600.0
 
 
 def http_failure(status: int, what: str, *, after: float | None = None) -> FetchError:
@@ -50,17 +43,3 @@ def already_told(error: BaseException) -> FetchError | None:
         seen.add(id(current))
         current = current.__cause__ or current.__context__
     return None
-
-
-def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
-    """Seconds that a `Retry-After` asks for, as a number or a date; None when it says nothing usable."""
-    text = next((v for k, v in headers.items() if k.lower() == "retry-after"), "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text), _LONGEST_WAIT)
-    try:
-        when = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return min(max((when - (now or datetime.now(UTC))).total_seconds(), 0.0), _LONGEST_WAIT)

@@ -15,12 +15,13 @@ from huggingface_hub import HfApi, errors, get_token, hf_hub_url
 from huggingface_hub.hf_api import RepoFile
 
 from agent.errors import FetchError, Retryable, Stalled
+from agent.headers import retry_after
 from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources import listing
 from agent.sources.access import HubAccess, tls
-from agent.sources.failures import already_told, http_failure, retry_after, unreachable
+from agent.sources.failures import already_told, http_failure, unreachable
 from agent.sources.hub_client import Caller, on_behalf
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri

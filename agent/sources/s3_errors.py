@@ -3,7 +3,8 @@
 from botocore import exceptions as boto
 
 from agent.errors import FetchError, Retryable, Stalled
-from agent.sources.failures import already_told, http_failure, retry_after, unreachable
+from agent.headers import retry_after
+from agent.sources.failures import already_told, http_failure, unreachable
 from shared.domain.reasons import Reason
 
 _NOT_FOUND = frozenset({"NoSuchBucket", "NoSuchKey", "NotFound", "404"})

@@ -14,9 +14,10 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from agent.errors import FetchError, Stalled
+from agent.headers import retry_after
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources.addresses import GuardedResolver
-from agent.sources.failures import already_told, http_failure, retry_after, unreachable
+from agent.sources.failures import already_told, http_failure, unreachable
 from agent.tls import SYSTEM_TLS, Tls
 from shared.domain.reasons import Reason
 from shared.domain.uri import redact

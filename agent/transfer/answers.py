@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final
 
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
+from agent.headers import byte_count, retry_after
 from shared.domain.reasons import Reason
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-# A longer wait is the caller's business: it shows a next retry time.
-_MAX_RETRY_AFTER: Final = 24 * 3600.0
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 class Refused(Exception):
@@ -36,14 +34,14 @@ def check_partial(headers: Mapping[str, str], *, start: int, size: int | None, w
 def check_whole(headers: Mapping[str, str], *, size: int | None, what: str) -> None:
     """200: raises SourceChanged when the file's size is another."""
     length = headers.get("content-length", "")
-    if size is not None and length.isdigit() and int(length) != size:
+    if size is not None and byte_count(length) not in (None, size):
         raise SourceChanged(f"{what} has {length} bytes now, {size} when it was listed")
 
 
 def check_window(headers: Mapping[str, str], *, length: int, what: str) -> None:
     """200 to a window: it must bring that many bytes, where it says how many."""
     stated = headers.get("content-length", "")
-    if stated.isdigit() and int(stated) != length:
+    if byte_count(stated) not in (None, length):
         raise Retryable(Reason.SOURCE_ERROR, f"{what}: the server answers with another range")
 
 
@@ -78,9 +76,3 @@ def failure(status: int, headers: Mapping[str, str], *, what: str) -> FetchError
             return Retryable(Reason.SOURCE_ERROR, f"{what}: the source answers {status}")
         case _:
             return Stalled(Reason.SOURCE_ERROR, f"{what}: the source answers {status}")
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds; None when absent, or a date: clocks differ, and our own backoff is no worse."""
-    text = headers.get("retry-after", "").strip()
-    return min(float(text), _MAX_RETRY_AFTER) if text.isdigit() else None

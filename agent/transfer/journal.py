@@ -23,6 +23,7 @@ from agent.transfer.parts import Range
 _NAME: Final = "parts.log"
 # Rewritten at opening when it holds so many more lines than live ones: files that changed again and again.
 _SLACK: Final = 1000
+_NAMING: Final = frozenset({Algorithm.SHA256, Algorithm.GIT_SHA1})
 # A claim in memory, of which a model may have hundreds of thousands: start, end, CRC.
 _PACKED: Final = struct.Struct("<QQI")
 
@@ -36,12 +37,15 @@ class Claim:
 
 
 def file_id(file: RemoteFile) -> str:
-    """Names a file's content as far as the source tells; any change of it makes the old ranges worthless."""
+    """Names a file's content as far as the source tells; any change of it makes the old ranges worthless.
+
+    With a digest that only this content has, it does not matter where the file is: a new commit moves what it changed.
+    """
+    named = any(digest.algorithm in _NAMING for digest in file.digests)
     what = [
         file.path,
         file.size,
-        file.validator,
-        file.locator,
+        *([] if named else [file.validator, file.locator]),
         [[d.algorithm, d.value] for d in file.digests],
     ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]

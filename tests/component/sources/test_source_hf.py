@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from agent.policy import SourcePolicy
 from agent.sources.access import HubAccess
 from agent.sources.credentials import Credentials
 from shared.domain.reasons import Reason
+from tests.component.sources.copying import MIB, copied, interrupted
 from tests.component.sources.reading import content, get, only, opened, paths, resolved
 from tests.support.processes import free_ports
 from tests.support.servers.hub import STRANGER, TOKEN, HubServer
@@ -227,6 +229,20 @@ async def test_names_that_no_folder_can_hold_are_refused(
     hub_server.add("org/evil", dict.fromkeys(["fine", *names], b"x"))
     error = await failure("hf://org/evil", at(hub_server, loopback_policy))
     assert error.reason is Reason.UNSAFE_PATH
+
+
+async def test_a_commit_that_changes_a_readme_moves_only_that_of_an_interrupted_copy(
+    hub_server: HubServer, loopback_policy: SourcePolicy, tmp_path: Path
+) -> None:
+    weights = {f"weights/{number}": os.urandom(8 * MIB) for number in range(2)}
+    hub_server.add("org/moving", {"README.md": b"one", **weights})
+    policy = at(hub_server, loopback_policy)
+    await interrupted("hf://org/moving", tmp_path, policy, None, after=12 * MIB)
+    commit = hub_server.add("org/moving", {"README.md": b"two, and longer", **weights})
+    done = await copied("hf://org/moving", tmp_path, policy)
+    assert done.files == {"README.md": b"two, and longer", **weights}
+    assert done.tree.revision == commit
+    assert done.moved <= 8 * MIB
 
 
 async def test_an_endpoint_that_a_user_names_gets_nobodys_token(

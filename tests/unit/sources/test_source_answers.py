@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import Retryable, SourceChanged, Stalled
+from agent.headers import byte_count, retry_after
 from agent.manifest import Algorithm, ArchiveKind, Digest, RemoteFile
 from agent.sources.digests import header_digests
-from agent.sources.failures import http_failure, retry_after
+from agent.sources.failures import http_failure
 from agent.sources.listing import (
     Tally,
     archive_kind,
@@ -49,10 +50,13 @@ def test_a_status_says_what_happens_next(status: int, kind: type, reason: Reason
     ("text", "seconds"),
     [
         ("7", 7.0),
-        ("999999", 3600.0),
+        ("999999", 86400.0),
         ("Thu, 01 Jan 2026 12:01:00 GMT", 60.0),
         ("Thu, 01 Jan 2026 11:00:00 GMT", 0.0),
         ("soon", None),
+        ("\u00b2", None),
+        ("9" * 5000, 86400.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 86400.0),
         ("-1", None),
         ("", None),
     ],
@@ -64,7 +68,7 @@ def test_retry_after_is_a_number_or_a_date(text: str, seconds: float | None) -> 
 @given(st.text(max_size=40))
 def test_any_retry_after_is_survived(text: str) -> None:
     found = retry_after({"Retry-After": text}, now=NOW)
-    assert found is None or 0 <= found <= 3600
+    assert found is None or 0 <= found <= 86400
 
 
 def test_digests_of_all_dialects_are_understood_strongest_first() -> None:
@@ -144,3 +148,19 @@ def test_a_listing_ends_before_long_names_fill_the_memory() -> None:
         tally.add("n" * 1024)
     with pytest.raises(Stalled, match="60 MiB of names"):
         tally.add("n")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("0", 0),
+        ("17", 17),
+        ("", None),
+        ("-1", None),
+        ("1e3", None),
+        ("\u00b2", None),
+        ("9" * 5000, None),
+    ],
+)
+def test_a_count_of_bytes_is_a_number_that_a_file_may_have(text: str, count: int | None) -> None:
+    assert byte_count(text) == count

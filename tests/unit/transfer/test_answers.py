@@ -6,6 +6,7 @@ from agent.transfer.answers import (
     check_encoding,
     check_partial,
     check_whole,
+    check_window,
     failure,
 )
 from shared.domain.reasons import Reason
@@ -46,7 +47,14 @@ def test_a_refusal_is_tried_with_a_fresh_signature_first(
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("7", 7.0), ("", None), ("Fri, 31 Dec 1999 23:59:59 GMT", None), ("9999999", 86400.0)],
+    [
+        ("7", 7.0),
+        ("", None),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86400.0),
+        ("9999999", 86400.0),
+        ("\u00b2", None),
+    ],
 )
 def test_retry_after_is_honoured_up_to_a_day(text: str, seconds: float | None) -> None:
     found = failure(503, {"retry-after": text}, what="f")
@@ -67,6 +75,14 @@ def test_another_size_means_that_the_file_changed() -> None:
         check_partial({"content-range": "bytes 5-9/21"}, start=5, size=20, what="f")
     with pytest.raises(SourceChanged, match="21 bytes now"):
         check_whole({"content-length": "21"}, size=20, what="f")
+
+
+def test_sizes_that_no_file_has_are_no_sizes() -> None:
+    for text in ("\u00b2", "9" * 5000):
+        check_whole({"content-length": text}, size=20, what="f")
+        check_window({"content-length": text}, length=20, what="f")
+        with pytest.raises(Retryable, match="another range"):
+            check_partial({"content-range": f"bytes 5-9/{text}"}, start=5, size=20, what="f")
 
 
 def test_compressed_content_is_not_the_file() -> None:

@@ -87,3 +87,20 @@ def test_any_change_at_the_source_gives_a_file_another_name_in_the_journal(
     file = RemoteFile("p", 5, "v", "l")
     assert file_id(file) == file_id(RemoteFile("p", 5, "v", "l"))
     assert file_id(file) != file_id(other)
+
+
+def at(locator: str, validator: str, *digests: Digest) -> RemoteFile:
+    return RemoteFile("weights", 10, validator, locator, digests)
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.SHA256, Algorithm.GIT_SHA1])
+def test_content_that_a_digest_names_is_the_same_in_another_commit(algorithm: Algorithm) -> None:
+    digest, other = Digest(algorithm, "1" * 40), Digest(algorithm, "2" * 40)
+    assert file_id(at("c1/weights", "v1", digest)) == file_id(at("c2/weights", "v2", digest))
+    assert file_id(at("c1/weights", "v1", digest)) != file_id(at("c1/weights", "v1", other))
+
+
+def test_content_that_only_a_checksum_tells_is_another_in_another_place() -> None:
+    crc = Digest(Algorithm.CRC32C, "0" * 8)
+    assert file_id(at("a", "v1", crc)) != file_id(at("b", "v1", crc))
+    assert file_id(at("a", "v1", crc)) != file_id(at("a", "v2", crc))
