@@ -1,6 +1,7 @@
 """Credentials as users name them: by ServiceAccount, by storage-config, missing, wrong, corrected."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.domain.storage_key import storage_key
-from tests.cluster.worklist import WorkList, account, files_below, model, secret
+from tests.cluster.worklist import WorkList, account, files_below, metric, model, secret
 from tests.support.cluster import AGENTS_NAMESPACE, CREDENTIALS_NAMESPACE
 from tests.support.controlplane import ControlPlane
 from tests.support.programs import Agent
@@ -216,3 +217,30 @@ def test_a_namespace_may_keep_the_credentials_of_its_caches(
     # A cache of the whole cluster has its credentials where they always were.
     found = work.wait_report("everybodys", state="ModelDownloadError")
     assert f"in namespace {CREDENTIALS_NAMESPACE!r} does not exist" in found["message"]
+
+
+def test_keys_that_are_rotated_while_a_copy_runs_do_not_stop_it(
+    start_agent: StartAgent, control_plane: ControlPlane, s3: S3Server
+) -> None:
+    new = Keys("NEWREADERNEWREADER01", "new-reader-secret-canary-11bb")
+    body = os.urandom(24 << 20)
+    s3.put("models", "slow/weights", body)
+    control_plane.apply(keys_secret("old-keys", READER, s3), account("rotated", "old-keys"))
+    agent, work = start_agent(
+        "credentials-rotated", max_bytes_per_second=3 << 20, part_size_mib=1, progress_seconds=0.5
+    )
+    try:
+        work.set(model("slow", "s3://models/slow", serviceAccountName="rotated"))
+        work.wait(
+            lambda s: (s.get("models") or [{}])[0].get("bytesDone", 0) > 4 << 20, "some progress"
+        )
+        control_plane.apply(keys_secret("old-keys", new, s3))
+        s3.rotate(new)
+        work.wait_downloaded("slow")
+    finally:
+        s3.rotate(READER)
+    found = files_below(agent.models / storage_key("s3://models/slow"))
+    assert found == {"weights": body}
+    assert "AccessDenied" not in agent.output()
+    assert new.secret_access_key not in everything_said(agent, work)
+    assert metric(agent.get("/metrics")[1], "localmodel_agent_transferred_bytes_total") < 26 << 20
