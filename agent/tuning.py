@@ -1,6 +1,5 @@
 """What the settings mean to the parts. Budget and log level follow the file while the agent runs; the rest counts from the next start."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -11,11 +10,8 @@ from agent.assembly import Limits
 from agent.policy import SourcePolicy
 from agent.settings import AgentSettings
 from agent.transfer.budget import Budget
-from shared.ops.logging import set_level
-from shared.ops.settings import SettingsError, load
+from shared.ops.following import LOOK_SECONDS, follow
 
-# The kubelet takes about a minute to bring a changed ConfigMap.
-_LOOK_SECONDS: Final = 10.0
 # Files that the engine keeps open at once; far below the 1,024 that every process may.
 _OPEN_FILES: Final = 256
 
@@ -38,31 +34,21 @@ async def follow_settings(
     budget: Budget,
     use: Callable[[Budget], None],
     *,
-    look_seconds: float = _LOOK_SECONDS,
+    look_seconds: float = LOOK_SECONDS,
 ) -> None:
     """For ever: do what the file says whenever that changes. A file that cannot be read changes nothing.
 
     level, budget: in use now. use: takes another budget.
     """
-    said = ""
-    while True:
-        await asyncio.sleep(look_seconds)
-        try:
-            settings = await asyncio.to_thread(load, AgentSettings, file=file)
-        except SettingsError as error:
-            if str(error) != said:
-                said = str(error)
-                log.warning("settings are wrong, the former ones stay", error=said)
-            continue
-        said = ""
-        if settings.log_level != level:
-            level = settings.log_level
-            set_level(level)
-            log.warning("log level changed", to=level)
+
+    def look(settings: AgentSettings) -> None:
+        nonlocal budget
         if budget_of(settings) != budget:
             budget = budget_of(settings)
             use(budget)
             log.info("budget changed", connections=budget.connections, rate=budget.bytes_per_second)
+
+    await follow(AgentSettings, file, level, look, look_seconds=look_seconds)
 
 
 def limits_of(settings: AgentSettings, budget: Budget) -> Limits:

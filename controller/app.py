@@ -18,13 +18,13 @@ from controller.herald import Herald
 from controller.installation import Installation
 from controller.liveness import Liveness
 from controller.metrics import FleetMetrics
+from controller.picture import picture
 from controller.reconcilers.caches import CachePass
 from controller.reconcilers.groups import GroupPass
 from controller.reconcilers.nodes import NodePass
 from controller.reconcilers.volumes import VolumePass
 from controller.router import Router
 from controller.services import ServiceWatch
-from controller.serving import INFERENCE_SERVICE, LLM_INFERENCE_SERVICE
 from controller.settings import ControllerSettings
 from controller.ui.sight import Sight
 from controller.ui.site import Site
@@ -40,9 +40,10 @@ from shared.kube.informer import Informer
 from shared.kube.metrics import KubeMetrics
 from shared.kube.runner import run_workers
 from shared.ops import lifecycle, logging
+from shared.ops.following import follow
 from shared.ops.metrics import LoopLag, new_registry
 from shared.ops.server import HealthServer
-from shared.ops.settings import SettingsError, load
+from shared.ops.settings import SettingsError, add_log_level, load, use_log_level
 
 MANAGER: Final = "localmodel-controller"
 _ELECTION_QPS: Final = 5  # a renewal every two seconds, and retries
@@ -55,14 +56,18 @@ log = structlog.get_logger(__name__)
 class Controller:
     """One replica. `run` ends when `stop` is set; writing ends before the leader Lease is free for another."""
 
-    def __init__(self, settings: ControllerSettings, kubeconfig: Path | None) -> None:
+    def __init__(
+        self, settings: ControllerSettings, kubeconfig: Path | None, *, config: Path | None
+    ) -> None:
         self._settings = settings
+        self._config = config
         self._kubeconfig = kubeconfig
         self._identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         self._registry = new_registry(MANAGER)
         self._metrics = KubeMetrics(self._registry)
         self._lag = LoopLag(self._registry)
         self._world = World()
+        self._router: Router | None = None
         self._informers: list[Informer[Any]] = []
         self._leading = False
         self._installation: Installation | None = None
@@ -96,6 +101,7 @@ class Controller:
             log.info("serving health and metrics", port=port)
             loop = asyncio.get_running_loop()
             router = Router(self._world, Liveness(loop.time), settings, self._metrics)
+            self._router = router
             self._informers = watches(
                 client, router, self._timeline, settings.agents_namespace, self._metrics
             )
@@ -108,6 +114,10 @@ class Controller:
             self._installation = Installation(client, pause=settings.recheck_seconds)
             parts["installation"] = self._installation.run()
             parts["lag"] = self._lag.run()
+            if self._config is not None:
+                parts["settings"] = follow(
+                    ControllerSettings, self._config, settings.log_level, lambda _: None
+                )
             if site is not None:
                 parts["page"] = site.run()
             parts["listen"] = self._listen(router)
@@ -121,31 +131,13 @@ class Controller:
 
     def state(self) -> dict[str, Any]:
         """What is known and decided, for a person's eyes."""
-        world = self._world
         return {
             "identity": self._identity,
             "leading": self._leading,
             "not_ready": self._not_ready(),
-            "caches": {key: [*cache.groups] for key, cache in world.caches.items()},
-            "groups": {name: len(world.members.get(name, ())) for name in world.groups},
-            "nodes": len(world.nodes),
-            "work_lists": len(world.works),
-            "silent": sorted(world.silent),
-            "abandoned": sorted(world.abandoned),
-            "volumes_managed": world.serving.managed,
-            "services": {key: len(world.serving.services(key)) for key in world.serving.users},
-            "services_unknown": sorted(
-                {INFERENCE_SERVICE, LLM_INFERENCE_SERVICE} - world.serving.known
-            ),
-            "problems": [
-                *([world.problem[1]] if world.problem else []),
-                *self._problems.values(),
-            ],
-            "unplaced": {
-                name: {key: found.message for key, found in placement.waiting.items()}
-                for name, placement in world.placements.items()
-                if placement.waiting
-            },
+            "queues": self._router.describe() if self._router is not None else {},
+            "problems": self._head()["problems"],
+            **picture(self._world),
         }
 
     async def _connect(self, qps: float, burst: int) -> KubeClient:
@@ -277,13 +269,15 @@ def main() -> None:
     run.add_argument(
         "--kubeconfig", type=Path, metavar="FILE", help="outside a cluster: how to reach it"
     )
+    add_log_level(run)
     arguments = parser.parse_args()
+    use_log_level(arguments)
     try:
         settings = load(ControllerSettings, file=arguments.config)
     except SettingsError as error:
         sys.exit(f"{MANAGER}: {error}")
     logging.configure(settings.log_level, settings.log_format)
-    controller = Controller(settings, arguments.kubeconfig)
+    controller = Controller(settings, arguments.kubeconfig, config=arguments.config)
     try:
         code = lifecycle.run(controller.run, state=controller.state)
     except ApiError as error:

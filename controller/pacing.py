@@ -40,9 +40,9 @@ class Settling:
         self._first = self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def waiting(self) -> bool:
-        return bool(self._keys)
+    def __len__(self) -> int:
+        """Keys that wait."""
+        return len(self._keys)
 
     def add(self, keys: Iterable[str]) -> None:
         keys = set(keys)

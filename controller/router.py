@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from controller import routes, routes_serving
 from controller.herald import Herald
@@ -74,10 +74,21 @@ class Router:
                 queue.shut_down()
         self._queues = None
 
+    def describe(self) -> dict[str, Any]:
+        """The queues, for a person's eyes; none while another leads."""
+        if self._queues is None:
+            return {}
+        queues = self._queues
+        found = {
+            q.name: q.describe()
+            for q in (queues.nodes, queues.caches, queues.groups, queues.volumes)
+        }
+        return {**found, "settling": len(self._settling)}
+
     @property
     def placing(self) -> bool:
         """Whether work lists are still to be written; statuses are worth more after that."""
-        return self._settling.waiting or (self._queues is not None and len(self._queues.nodes) > 0)
+        return len(self._settling) > 0 or (self._queues is not None and len(self._queues.nodes) > 0)
 
     def node_done(self) -> None:
         """A pass over a node ended: when no list is left to be written, the statuses that gave way go on."""

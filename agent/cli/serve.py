@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from shared.ops.settings import add_log_level, use_log_level
+
 
 def main(arguments: list[str]) -> None:
     """What follows `run` on the command line."""
@@ -17,7 +19,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--kubeconfig", type=Path, help="Kubeconfig; without it the pod's own account is used."
     )
+    add_log_level(parser)
     options = parser.parse_args(arguments)
+    use_log_level(options)
     from agent.start import serve
 
     sys.exit(serve(config=options.config, kubeconfig=options.kubeconfig))

@@ -4,7 +4,8 @@ import asyncio
 import heapq
 import random
 from collections import deque
-from typing import Final, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final, Generic, TypeVar
 
 from shared.domain.backoff import delay
 from shared.kube.metrics import KubeMetrics
@@ -13,6 +14,10 @@ K = TypeVar("K")
 
 _RETRY_BASE_SECONDS: Final = 0.2
 _RETRY_CAP_SECONDS: Final = 60.0
+
+
+# What `describe` names.
+_SHOWN: Final = 5
 
 
 class ShutDown(Exception):
@@ -138,6 +143,19 @@ class WorkQueue(Generic[K]):
         """Keys that wait now, those for a later time left out."""
         return len(self._ready)
 
+    def describe(self) -> dict[str, Any]:
+        """For a person's eyes: how many keys wait, now and for later, and the few that have waited, or been worked on, longest."""
+        now = asyncio.get_running_loop().time()
+        ready = {key: self._dirty[key] for key in self._ready}
+        return {
+            "waiting": len(ready),
+            "oldest": _longest(ready, now),
+            "working": _longest(self._processing, now),
+            "delayed": len(self._due),
+            "failing": len(self._failures),
+            "next_in": round(min(self._due.values()) - now, 1) if self._due else None,
+        }
+
     def _ages(self) -> list[float]:
         """Seconds for which keys have been worked on; also asked for without a loop, when nothing is."""
         if not self._processing:
@@ -174,3 +192,9 @@ class WorkQueue(Generic[K]):
                 del self._due[key]
                 self.add(key)
         self._set_alarm()
+
+
+def _longest(since: Mapping[K, float], now: float) -> dict[str, float]:
+    """Seconds, by key."""
+    first = heapq.nsmallest(_SHOWN, since, key=lambda key: since[key])
+    return {str(key): round(now - since[key], 1) for key in first}

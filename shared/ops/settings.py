@@ -1,5 +1,6 @@
 """Settings from a YAML file and the environment; the environment wins, unknown keys are errors that name them."""
 
+import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 ENV_PREFIX = "LOCALMODEL_"
+LEVELS = ("debug", "info", "warning", "error")
 
 
 class SettingsError(ValueError):
@@ -22,7 +24,7 @@ class Settings(BaseModel):
 
     log_level: str = Field(
         default="info",
-        pattern=r"^(debug|info|warning|error)$",
+        pattern=f"^({'|'.join(LEVELS)})$",
         description="debug, info, warning or error.",
     )
     log_format: str = Field(
@@ -35,6 +37,20 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+
+
+def add_log_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        help="before the file and the environment, for as long as the program runs",
+    )
+
+
+def use_log_level(options: argparse.Namespace) -> None:
+    """The command line's level is the environment's from now on, so that whoever loads the settings again finds it."""
+    if options.log_level is not None:
+        os.environ[f"{ENV_PREFIX}LOG_LEVEL"] = options.log_level
 
 
 def load(model: type[S], *, file: Path | None, environment: Mapping[str, str] | None = None) -> S:

@@ -144,3 +144,18 @@ def test_what_is_wrong_with_the_installation_is_said_with_the_command_that_mends
 def configuration_events(scene: Scene) -> set[str]:
     text = scene.control_plane.kubectl("get", "events", "-n", NAMESPACE, "-o", "json")
     return {event["reason"] for event in json.loads(text)["items"]}
+
+
+def test_the_log_level_follows_the_file_while_it_runs(scene: Scene, controller: Controller) -> None:
+    config = controller.log.with_suffix(".yaml")
+    usual = config.read_text()
+    config.write_text(f"{usual}log_level: debug\n")
+    scene.wait(lambda: "log level changed" in controller.output(), "taken up", seconds=30)
+    assert controller.running
+    config.write_text(usual)
+
+
+def test_the_queues_can_be_seen(controller: Controller) -> None:
+    queues = controller.state()["queues"]
+    assert queues.keys() == {"nodes", "caches", "groups", "volumes", "settling"}
+    assert queues["nodes"]["waiting"] == 0

@@ -21,11 +21,11 @@ _HEADER = f"""\
 # Settings
 
 Each program reads a YAML file that its ConfigMap mounts; `{ENV_PREFIX}<NAME>` in its environment goes before the file. An unknown
-name or a value that does not fit ends the program with a message that names it.
+name or a value that does not fit ends the program with a message that names it. `run --log-level LEVEL` goes before both.
 
-A running agent takes up changes of {_LIVE_NAMES} in its file:
-about a minute after the ConfigMap was changed, when the kubelet has brought it. A file with a mistake in it changes nothing, and the
-log says so. All other settings, and all of the controller's, count from the next start:
+A running agent takes up changes of {_LIVE_NAMES} in its file, a running controller those of
+`log_level`: about a minute after the ConfigMap was changed, when the kubelet has brought it. A file with a mistake in it changes nothing, and the
+log says so. All other settings count from the next start:
 
 ```sh
 kubectl -n localmodel-agents rollout restart daemonset localmodel-agent

@@ -205,10 +205,10 @@ async def test_edits_that_follow_each_other_closely_are_handed_on_together() -> 
     settling = Settling(hand_on, quiet=0.05)
     for key in ("a", "b", "a", "c"):
         settling.add({key})
-        assert settling.waiting
+        assert len(settling) > 0
     await asyncio.wait_for(done.wait(), timeout=5)
     assert handed == [{"a", "b", "c"}]
-    assert not settling.waiting
+    assert len(settling) == 0
 
 
 async def test_edits_that_never_pause_are_handed_on_anyway() -> None:
@@ -224,4 +224,4 @@ async def test_edits_that_never_pause_are_handed_on_anyway() -> None:
     await asyncio.wait_for(handed.wait(), timeout=5)
     editor.cancel()
     settling.stop()
-    assert not settling.waiting
+    assert len(settling) == 0

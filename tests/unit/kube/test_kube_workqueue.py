@@ -231,3 +231,20 @@ async def test_work_that_takes_long_is_seen_while_it_lasts(
     assert shown("longest_running_processor") == 60
     queue.done("second")
     assert shown("unfinished_work") == shown("longest_running_processor") == 0
+
+
+async def test_it_shows_what_waits_for_how_long_and_what_comes_later() -> None:
+    queue: WorkQueue[str] = WorkQueue("test")
+    for index in range(7):
+        queue.add(f"k{index}")
+        await asyncio.sleep(1)
+    queue.add_after("later", 30)
+    queue.add_rate_limited("failed")
+    assert await queue.get() == "k0"
+    await asyncio.sleep(2)
+    shown = queue.describe()
+    assert (shown["waiting"], shown["delayed"], shown["failing"]) == (6 + 1, 1, 1)
+    assert [*shown["oldest"].items()][:2] == [("k1", 8.0), ("k2", 7.0)]
+    assert len(shown["oldest"]) == 5
+    assert shown["working"] == {"k0": 2.0}
+    assert shown["next_in"] == 28.0
