@@ -1,12 +1,14 @@
 """What the controller watches, and who is told of it."""
 
-from typing import Any
+from typing import Any, TypeVar
+
+import structlog
 
 from controller.router import Router
 from controller.ui.timeline import Timeline
 from shared.domain import parse, serving
 from shared.kube.client import KubeClient
-from shared.kube.informer import Informer
+from shared.kube.informer import Handler, Informer
 from shared.kube.metrics import KubeMetrics
 from shared.kube.resource import (
     LEASES,
@@ -17,7 +19,12 @@ from shared.kube.resource import (
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
+    ObjectKey,
 )
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 
 def watches(
@@ -45,7 +52,19 @@ def watches(
     volumes.on_change(router.volume)
     claims.on_change(router.claim)
     if timeline is not None:
-        caches.on_change(timeline.cache)
-        namespaced.on_change(timeline.cache)
-        works.on_change(timeline.work)
+        caches.on_change(_harmless(timeline.cache))
+        namespaced.on_change(_harmless(timeline.cache))
+        works.on_change(_harmless(timeline.work))
     return [caches, namespaced, groups, nodes, works, leases, volumes, claims]
+
+
+def _harmless(handler: Handler[T]) -> Handler[T]:
+    """A bug in what the page is told ends no watch."""
+
+    def tell(key: ObjectKey, old: T | None, new: T | None) -> None:
+        try:
+            handler(key, old, new)
+        except Exception:
+            log.exception("page failed")
+
+    return tell

@@ -65,24 +65,31 @@ class Feed:
         self._looked = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled; then every browser is cut."""
-        loop = asyncio.get_running_loop()
+        """Until cancelled; then every browser is cut. A bug in the page cuts them too, and is no concern of anybody else."""
         try:
             while True:
-                if not self._subscribers:
+                try:
+                    pause = await self._round()
+                except Exception:
+                    log.exception("page failed")
+                    self._cut()
                     self._forget()
-                    await self._watched.wait()
-                spent = await self._look(loop.time)
-                if not self._looked.is_set():
-                    spent = 0.0  # of everything, once
-                    self._looked.set()
-                self._tell()
-                pause = min(spent / _SHARE, _LONGEST_PAUSE_SECONDS)
-                await asyncio.sleep(max(_PAUSE_SECONDS, pause))
+                    pause = _LONGEST_PAUSE_SECONDS
+                await asyncio.sleep(pause)
         finally:
-            for subscriber in self._subscribers:
-                subscriber.cut()
-            self._subscribers.clear()
+            self._cut()
+
+    async def _round(self) -> float:
+        """Seconds until the next."""
+        if not self._subscribers:
+            self._forget()
+            await self._watched.wait()
+        spent = await self._look(asyncio.get_running_loop().time)
+        if not self._looked.is_set():
+            spent = 0.0  # of everything, once
+            self._looked.set()
+        self._tell()
+        return max(_PAUSE_SECONDS, min(spent / _SHARE, _LONGEST_PAUSE_SECONDS))
 
     async def subscribe(self) -> Subscriber | None:
         """Its first message is a snapshot. None: too many watch already. Who subscribes must `leave`."""
@@ -132,6 +139,12 @@ class Feed:
         for subscriber in listening:
             if not subscriber.tell(message):
                 self.leave(subscriber)
+
+    def _cut(self) -> None:
+        """Those that have begun come back, and begin anew; the others still wait for their first look."""
+        for subscriber in [s for s in self._subscribers if s.begun]:
+            subscriber.cut()
+            self.leave(subscriber)
 
     def _forget(self) -> None:
         self._board = Board()

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from controller.ui.feed import Feed
+from controller.ui.sight import Sight
 from tests.ui import fleets
 
 POLICY = ("default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'")  # fmt: skip
@@ -140,3 +142,32 @@ async def test_who_does_not_know_the_cluster_yet_says_so(http: aiohttp.ClientSes
         for name in ("events", "cache?name=model-000"):
             async with http.get(url + name) as answer:
                 assert (answer.status, await answer.text()) == (503, f"{waiting}\n")
+
+
+async def test_a_bug_in_the_page_cuts_the_browsers_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("controller.ui.feed._LONGEST_PAUSE_SECONDS", 0.1)
+    broken = False
+
+    def head() -> dict[str, Any]:
+        if broken:
+            raise KeyError("a bug")
+        return {}
+
+    feed = Feed(Sight(fleets.fleet(2, 2), leading=lambda: True), head)
+    running = asyncio.create_task(feed.run())
+    try:
+        async with asyncio.timeout(20):
+            first = await feed.subscribe()
+            assert first is not None
+            assert b"event: snapshot" in (await first.next() or b"")
+            broken = True
+            assert await first.next() is None
+            broken = False
+            again = await feed.subscribe()
+            assert again is not None
+            assert b"event: snapshot" in (await again.next() or b"")
+        assert not running.done()
+    finally:
+        running.cancel()
