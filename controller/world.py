@@ -41,6 +41,8 @@ class World:
     holdings: Holdings = field(default_factory=Holdings)
     sizes: dict[str, int] = field(default_factory=dict)
     """Largest size in bytes that any agent found for each cache."""
+    departed: dict[str, set[str]] = field(default_factory=dict)
+    """Nodes that left the cluster with a copy of a cache whose deletion waited for them, by its key."""
     serving: Serving = field(default_factory=Serving)
     problem: tuple[Reason, str] | None = None
     """What is wrong with KServe's configuration."""
@@ -58,6 +60,7 @@ class World:
             _discard(self.sharing, old.storage_key, key)
         if new is None:
             self.sizes.pop(key, None)
+            self.departed.pop(key, None)
             for line in [line for line in self._lines if line[0] == key]:
                 del self._lines[line]
             return
@@ -87,6 +90,8 @@ class World:
         if was is None or new is None or was.uid != new.uid:
             self._asked.discard(name)
             self.unasked.discard(name)
+            if was is not None:
+                self._depart(name)
         if name in self.works:
             self._asked.add(name)
         if new is None:
@@ -195,6 +200,14 @@ class World:
             self._unanswered[name] = behind
         else:
             self._unanswered.pop(name, None)
+
+    def _depart(self, name: str) -> None:
+        work = self.works.get(name)
+        lines = {line.key for line in work.entries} if work else set[str]()
+        for key in lines.union(work.reports if work else ()):
+            cache = self.caches.get(key)
+            if cache is not None and cache.deleting:
+                self.departed.setdefault(key, set()).add(name)
 
     def _measure(self, cache: CacheView) -> None:
         size = self.holdings.largest(cache.key, cache.storage_key)

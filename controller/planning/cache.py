@@ -45,10 +45,13 @@ def _differing(cache: CacheView, status: CacheStatus) -> ApplyCacheStatus | None
 
 
 def _farewell(deletion: Deletion) -> tuple[Announcement, ...]:
+    left = deletion.departed
+    gone = f"; left before they answered: {names(left)}" if left else ""
     if not deletion.abandoned:
-        return (Announcement("Normal", Reason.DELETED, "no node holds a copy any more"),)
+        message = f"no node of the cluster holds a copy any more{gone}"
+        return (Announcement("Normal", Reason.DELETED, message),)
     message = (
         f"deleted without an answer from {names(deletion.abandoned)}, "
-        "where the copy is removed when the agent returns"
+        f"where the copy is removed when the agent returns{gone}"
     )
     return (Announcement("Warning", Reason.COPY_UNCONFIRMED, message),)

@@ -8,10 +8,13 @@ from shared.domain.views import CacheView, WorkView
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """`waiting`: nodes that have to confirm. `abandoned`: nodes that may still hold the copy, whose agents are silent for too long."""
+    """`waiting`: nodes that have to confirm. `abandoned`: nodes that may still hold the copy, whose agents are silent for too long.
+    `departed`: nodes that left the cluster before they confirmed.
+    """
 
     waiting: tuple[str, ...]
     abandoned: tuple[str, ...]
+    departed: tuple[str, ...] = ()
 
 
 def plan_deletion(world: World, cache: CacheView) -> Deletion:
@@ -27,7 +30,8 @@ def plan_deletion(world: World, cache: CacheView) -> Deletion:
             waiting.append(name)
         elif _owes_confirmation(world, cache, work):
             (abandoned if name in world.abandoned else waiting).append(name)
-    return Deletion(tuple(waiting), tuple(abandoned))
+    departed = tuple(sorted(world.departed.get(cache.key, ())))
+    return Deletion(tuple(waiting), tuple(abandoned), departed)
 
 
 def _owes_confirmation(world: World, cache: CacheView, work: WorkView) -> bool:

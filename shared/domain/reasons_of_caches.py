@@ -121,8 +121,8 @@ PLACEMENT: Final = Chapter(
         Row(
             Reason.DELETED,
             Course.FINE,
-            "no node holds a copy any more",
-            "An event: the cache is gone, or copies were removed from the node.",
+            "no node of the cluster holds a copy any more",
+            "An event: the cache is gone, or copies were removed from the node. Nodes that left the cluster before they answered are named.",
             "Nothing.",
         ),
         Row(

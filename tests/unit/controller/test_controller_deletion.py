@@ -80,6 +80,20 @@ def test_nodes_that_left_the_cluster_do_not_block(cluster: Cluster) -> None:
     cluster.remove("node", "b")
     cluster.settle()
     assert gone(cluster)
+    assert cluster.announced[-1].message == (
+        "no node of the cluster holds a copy any more; left before they answered: b"
+    )
+    assert cluster.world.departed == {}
+
+
+def test_a_node_that_left_before_the_deletion_began_is_no_part_of_it(cluster: Cluster) -> None:
+    cluster.remove("node", "b")
+    cluster.settle()
+    cluster.remove("cache", "m")
+    cluster.settle()
+    cluster.report("a")
+    cluster.settle()
+    assert cluster.announced[-1].message == "no node of the cluster holds a copy any more"
 
 
 def test_a_silent_agent_blocks_until_it_is_given_up_and_that_is_told(cluster: Cluster) -> None:
