@@ -273,11 +273,11 @@ class Agent:
 
     async def _close(self) -> None:
         await self._writer.flush()
-        await self._blocking(self._traces.close)
         if self._parts is not None:
             await self._parts.engine.close()
         if self._store is not None:
             await self._blocking(self._store.close)
+        await self._blocking(self._traces.close)
         self._blocking.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
