@@ -145,6 +145,9 @@ class Deadline:
             del self._since[key]
         return max(0.0, left)
 
+    def forget(self, key: str) -> None:
+        self._since.pop(key, None)
+
 
 class Courtesy:
     """Lets statuses give way while work lists are written, but each for no longer than `seconds`. `clock` is monotonic."""

@@ -34,12 +34,13 @@ class GroupPass:
     async def __call__(self, name: str) -> float | None:
         world = self._router.world
         group = world.groups.get(name)
+        there = group is not None
+        if self._courtesy.yields(name, busy=there and self._router.placing):
+            return _LOOK_AGAIN_SECONDS
+        if self._answers.yields(name, busy=there and world.awaits_answers(name)):
+            return _LOOK_AGAIN_SECONDS
         if group is None:
             return None
-        if self._courtesy.yields(name, busy=self._router.placing):
-            return _LOOK_AGAIN_SECONDS
-        if self._answers.yields(name, busy=world.awaits_answers(name)):
-            return _LOOK_AGAIN_SECONDS
         action = plan_group(world, group, now=self._now())
         if action is None:
             return None

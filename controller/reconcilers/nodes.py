@@ -46,10 +46,10 @@ class NodePass:
         plan = plan_node(world, name, kept)
         self._tell(name, plan.placement)
         self._router.route(placement_changed(world, name, plan.placement))
-        if is_empty_beginning(world, plan.action):
-            wait = self._patience.left(name)
-            if wait > 0:
-                return wait
+        if not is_empty_beginning(world, plan.action):
+            self._patience.forget(name)
+        elif (wait := self._patience.left(name)) > 0:
+            return wait
         if plan.action is not None:
             wait = self._rewrites.wait(name, hash(plan.action))
             if wait > 0:

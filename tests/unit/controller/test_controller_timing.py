@@ -1,11 +1,19 @@
 import asyncio
 from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry
 
 from controller.grace import Grace
 from controller.liveness import Liveness
 from controller.pacing import Change, Courtesy, Deadline, Pace, Patience, Rewrites, Settling
+from controller.reconcilers.groups import GroupPass
+from controller.router import Router
+from controller.settings import ControllerSettings
+from controller.world import World
 from shared.api.node import ModelState
-from shared.domain.views import LeaseView, NodeView, ReportView, WorkView
+from shared.domain.views import GroupView, LeaseView, NodeView, ReportView, WorkView
+from shared.kube.metrics import KubeMetrics
 
 
 class Clock:
@@ -154,6 +162,9 @@ def test_a_first_list_waits_for_a_first_cache_and_not_longer() -> None:
     clock.now = 6
     assert deadline.left("a") == 0
     assert deadline.left("a") == 6  # forgotten, so that nothing is kept of nodes that left
+    deadline.forget("a")  # a cache came meanwhile
+    clock.now = 1000
+    assert deadline.left("a") == 6
 
 
 def test_patience_is_over_for_who_stays_without_a_break() -> None:
@@ -225,3 +236,21 @@ async def test_edits_that_never_pause_are_handed_on_anyway() -> None:
     editor.cancel()
     settling.stop()
     assert len(settling) == 0
+
+
+async def test_a_group_that_went_while_it_gave_way_leaves_nothing_behind() -> None:
+    """One of the same name gives way anew."""
+    clock = Clock()
+    world = World()
+    router = Router(world, Liveness(clock), ControllerSettings(), KubeMetrics(CollectorRegistry()))
+    unused: Any = None
+    reconcile = GroupPass(router, unused, now=unused, clock=clock)
+    router.start().nodes.add("a")  # a work list is to be written
+    world.put_group("gpu", GroupView("gpu", 0, None))
+    assert await reconcile("gpu")
+    world.put_group("gpu", None)
+    assert await reconcile("gpu") is None
+    clock.now = 1000
+    world.put_group("gpu", GroupView("gpu", 0, None))
+    assert await reconcile("gpu")
+    router.stop()
