@@ -14,20 +14,24 @@ PAGES = tuple(
     )
 )
 _FENCE = re.compile(r"( *)```(.*)")
-_MARK = re.compile(r"<!-- (run(?:: cluster)?) -->")
+_MARK = re.compile(r"<!-- (?:not run|run but for `(?P<but>[^`]+)`): (?P<why>.+) -->")
 _LISTED = re.compile(r"\s|[-*+] |\d+\. ")
 _PICTURE = re.compile("[─│▶▼]")
 
 
 @dataclass(frozen=True)
 class Block:
-    """kind: what the fence says; `indented` for a block without one. mark: `run` or `run: cluster` in a comment before it."""
+    """kind: what the fence says; `indented` for a block without one.
+
+    why: it is not run, as a comment before it says; with `but` only the lines with this word are not.
+    """
 
     page: str
     line: int
     kind: str
-    mark: str | None
     text: str
+    why: str | None = None
+    but: str | None = None
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -48,6 +52,14 @@ class Block:
                 return None
             case _:
                 raise ValueError(f"{self}: a block of an unknown kind {self.kind!r}")
+
+    @property
+    def script(self) -> str:
+        """Those of the commands that are run here; empty for none."""
+        if self.but is None:
+            return "" if self.why else self.commands or ""
+        kept = [line for line in (self.commands or "").splitlines() if self.but not in line]
+        return "".join(f"{line}\n" for line in kept)
 
 
 def blocks() -> tuple[Block, ...]:
@@ -82,7 +94,8 @@ def found(page: str, text: str) -> Iterator[Block]:
             f"{inner.removeprefix('    ' if kind == 'indented' else '')}\n"
             for inner in lines[begin:end]
         )
-        yield Block(page, at + 1, kind, mark[1] if mark else None, body)
+        why, but = (mark["why"], mark["but"]) if mark else (None, None)
+        yield Block(page, at + 1, kind, body, why, but)
         before = ""
         at = end + (kind != "indented")
 

@@ -1,12 +1,13 @@
-"""A shell in which the documentation's commands run, and what they leave on the shared control plane."""
+"""A shell in which the documentation's commands run, and what stands behind them."""
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.docs.scene import Scene
 from tests.support import binaries
 from tests.support.cluster import REPOSITORY
 from tests.support.controlplane import ControlPlane
@@ -17,16 +18,18 @@ Shell = Callable[..., str]
 
 @pytest.fixture
 def shell(folder: Path) -> Shell:
-    """Runs a script in an empty folder, our programs and kubectl on its PATH; AssertionError with its output when it fails."""
+    """Runs a script in a folder of its own, our programs and kubectl on its PATH; AssertionError with its output when it fails."""
 
-    def run(script: str, *, cwd: Path = folder, kubeconfig: Path | None = None) -> str:
+    def run(script: str, environment: Mapping[str, str]) -> str:
         kubectl = binaries.find(["kubectl"])["kubectl"]
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("KUBE", "LOCALMODEL_"))}
+        strange = ("KUBE", "LOCALMODEL_", "AWS_", "HF_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(strange)}
         path = f"{REPOSITORY / '.venv/bin'}{os.pathsep}{kubectl.parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
-            cwd=cwd,
-            env={**kept, "PATH": path, "KUBECONFIG": str(kubeconfig or folder / "none")},
+            cwd=folder,
+            env={**kept, "PATH": path, "HOME": str(folder), **environment},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=_SECONDS,
@@ -38,7 +41,7 @@ def shell(folder: Path) -> Shell:
     return run
 
 
-@pytest.fixture
-def clean(control_plane: ControlPlane) -> Iterator[ControlPlane]:
-    yield control_plane
-    control_plane.clear()
+@pytest.fixture(scope="module")
+def scene(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with Scene(control_plane, tmp_path_factory.mktemp("scene")) as made:
+        yield made
