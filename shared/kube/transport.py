@@ -118,12 +118,7 @@ class Transport:
         await self._rest.close()
 
     async def _once(self, request: Request, data: bytes | None) -> Wire:
-        seconds = REQUEST_SECONDS
-        if request.method != "GET" and self.fence is not None:
-            seconds = min(seconds, self.fence())
-            if seconds <= 0:
-                raise Fenced("this replica does not lead, so it writes nothing")
-        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
         async with self._response(request, data, timeout) as response:
             if response.status >= 300:
                 raise await _error(response)
@@ -147,12 +142,16 @@ class Transport:
         headers = {"Accept": request.accept, "User-Agent": self._agent}
         if data is not None:
             headers["Content-Type"] = request.content_type
+        try:
+            for setting in (await self._configuration.auth_settings()).values():
+                headers[setting["key"]] = setting["value"]
+        except (ConfigException, OSError) as exc:
+            raise Unreachable(f"no usable credentials: {exc}") from exc
+        timeout = self._fenced(request, timeout)
         code = "0"
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            for setting in (await self._configuration.auth_settings()).values():
-                headers[setting["key"]] = setting["value"]
             response = await self._session.request(
                 request.method,
                 str(self._configuration.host).rstrip("/") + request.path,
@@ -165,8 +164,6 @@ class Transport:
                 proxy=self._proxy,
             )
             code = str(response.status)
-        except ConfigException as exc:
-            raise Unreachable(f"no usable credentials: {exc}") from exc
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise Unreachable(f"the API server cannot be reached: {_text(exc)}") from exc
         finally:
@@ -178,6 +175,17 @@ class Transport:
             yield response
         finally:
             _abandon(response)
+
+    def _fenced(self, request: Request, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientTimeout:
+        """A write is given no longer than we may write: asked last of all, when nothing is waited for any more."""
+        if request.method == "GET" or self.fence is None:
+            return timeout
+        left = self.fence()
+        if left <= 0:
+            raise Fenced("this replica does not lead, so it writes nothing")
+        return aiohttp.ClientTimeout(
+            total=min(timeout.total or left, left), sock_connect=timeout.sock_connect
+        )
 
 
 def _abandon(response: aiohttp.ClientResponse) -> None:

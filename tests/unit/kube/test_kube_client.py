@@ -186,6 +186,25 @@ async def test_a_write_under_way_ends_with_the_leadership(
     assert len(server.asked) == 1
 
 
+async def test_a_write_that_waited_for_its_turn_until_the_leadership_was_over_is_not_sent(
+    server: ApiServer,
+) -> None:
+    server.otherwise = lambda _: Answer(200, BODY)
+    client = KubeClient(Configuration(host=server.url), manager="tester", qps=0.5, burst=1)
+    until = now() + 1
+    client.fence_writes(lambda: until - now())
+    await client.apply(THINGS, BODY, namespace="default")
+    with pytest.raises(errors.Fenced):
+        await client.apply(THINGS, BODY, namespace="default")
+    assert len(server.asked) == 1
+    until, began = now() + 3, now()
+    server.otherwise = lambda _: Silence()
+    with pytest.raises(errors.ApiError):
+        await client.merge_patch(THINGS, "a", {}, namespace="default")
+    assert 2 <= now() - began <= 3.1, "given what is left when it is sent"
+    await client.close()
+
+
 async def test_requests_beyond_the_clients_own_limit_wait_their_turn(
     server: ApiServer, registry: CollectorRegistry
 ) -> None:
