@@ -1,5 +1,6 @@
 """A deleted cache goes when its bytes are gone, in whatever order things are deleted and whoever is away meanwhile."""
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -114,6 +115,29 @@ def test_whether_an_agent_lives_does_not_depend_on_its_clock(
     assert scene.node_states() == {"a": "NodeDownloaded", "b": ""}
     fleet.change(silent=set())
     scene.wait(scene.ready, "a sign of life is one, whatever time it tells")
+
+
+def test_a_new_leader_takes_nothing_back_of_what_is_told_of_silent_agents(
+    scene: Scene, controller: Controller, fleet: FleetThread
+) -> None:
+    fleet.change(silent={scene.name("b"), scene.name("c")})
+    scene.add_node("c")
+    unknown = {"a": "NodeDownloaded", "b": "", "c": ""}
+    scene.wait(lambda: scene.node_states() == unknown, "silence is told")
+    scene.wait(lambda: scene.condition()["reason"] == "AgentSilent", "the cache says why")
+
+    def versions() -> list[str]:
+        found = [scene.read("localmodelcache", "m"), scene.read("localmodelnode", "b")]
+        return [item["metadata"]["resourceVersion"] for item in found if item]
+
+    before = versions()
+    controller.stop()
+    controller.start_ready()
+    scene.wait(lambda: bool(controller.state()["leading"]), "leads again")
+    time.sleep(5)  # longer than the silence that is taken for death here
+    assert versions() == before
+    fleet.change(silent=set())
+    scene.wait(lambda: scene.status()["copies"]["available"] == 3, "believed at once")
 
 
 def test_a_node_that_left_with_a_copy_is_asked_for_it_when_it_returns(
