@@ -44,6 +44,9 @@ class Settling:
         """Keys that wait."""
         return len(self._keys)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys
+
     def add(self, keys: Iterable[str]) -> None:
         keys = set(keys)
         if not keys:

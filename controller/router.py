@@ -90,6 +90,10 @@ class Router:
         """Whether work lists are still to be written; statuses are worth more after that."""
         return len(self._settling) > 0 or (self._queues is not None and len(self._queues.nodes) > 0)
 
+    def settles(self, node: str) -> bool:
+        """Whether the node waits for edits to calm down."""
+        return node in self._settling
+
     def node_done(self) -> None:
         """A pass over a node ended: when no list is left to be written, the statuses that gave way go on."""
         if not self.placing:

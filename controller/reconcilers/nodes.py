@@ -48,6 +48,8 @@ class NodePass:
         self._router.route(placement_changed(world, name, plan.placement))
         if not is_empty_beginning(world, plan.action):
             self._patience.forget(name)
+        elif self._router.settles(name):
+            return None  # it comes again with what is being edited
         elif (wait := self._patience.left(name)) > 0:
             return wait
         if plan.action is not None:
