@@ -1,17 +1,30 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from agent.blocking import Blocking
+from agent.metrics import AgentMetrics
+from agent.planning.desired import read_work_list
+from agent.planning.world import Disk, Limits, Running, Work
+from agent.report import Reporter
 from agent.shelf import Shelf
 from agent.space import Ledger
+from agent.status import StatusWriter
 from agent.storage.store import Store
-from shared.api.node import NodeStorage
+from shared.api.meta import ObjectMeta
+from shared.api.node import AgentInfo, LocalModelNode, NodeSpec, NodeStorage
+from tests.unit.agent.builders import KEY, disk, line, published, world
+
+GIB = 1 << 30
 
 
-def storage(root: Path, *, min_free_percent: float) -> NodeStorage:
-    """What the status says of the disk that the folder is on."""
+@contextmanager
+def opened(root: Path, *, min_free_percent: float = 5) -> Iterator[Shelf]:
     store, blocking = Store.open(root), Blocking(1)
     ledger = Ledger(
         usage=store.usage,
@@ -21,17 +34,22 @@ def storage(root: Path, *, min_free_percent: float) -> NodeStorage:
         min_free_percent=min_free_percent,
         blocking=blocking,
     )
-    shelf = Shelf(
+    yield Shelf(
         store,
         ledger,
         root=root,
         retired_grace=timedelta(0),
         clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
     )
-    shelf.saw(shelf.look([]))
     store.close()
     blocking.close()
-    found = shelf.storage()
+
+
+def storage(root: Path, *, min_free_percent: float) -> NodeStorage:
+    """What the status says of the disk that the folder is on."""
+    with opened(root, min_free_percent=min_free_percent) as shelf:
+        shelf.saw(shelf.look([]))
+        found = shelf.storage()
     assert found is not None
     return found
 
@@ -42,3 +60,31 @@ def test_space_that_stays_free_is_not_offered_to_models(tmp_path: Path) -> None:
     offered = storage(tmp_path, min_free_percent=half)
     assert offered.available_bytes == pytest.approx(whole.available_bytes / 2, rel=0.05)
     assert storage(tmp_path, min_free_percent=100).available_bytes == 0
+
+
+async def test_the_bytes_of_a_removed_copy_are_told_from_its_last_list_to_its_last_file(
+    tmp_path: Path,
+) -> None:
+    metrics = AgentMetrics(CollectorRegistry())
+    nobody: Any = None
+    reporter = Reporter(
+        writer=StatusWriter(nobody, node_name="a", progress_seconds=1, metrics=metrics),
+        limits=Limits(),
+        agent=AgentInfo(version="1"),
+        metrics=metrics,
+    )
+    node = LocalModelNode(metadata=ObjectMeta(name="a"), spec=NodeSpec(local_models=()))
+    there, removing = disk(published(size=3 * GIB)), {KEY: Running(Work.EVICT)}
+    with opened(tmp_path) as shelf:
+        for entries, seen, expected in (
+            ([line()], world(line(), disk=there), 3 * GIB),
+            ([], world(disk=there, running=removing), 3 * GIB),
+            ([], world(disk=Disk(), running=removing), 3 * GIB),  # renamed away, then deleted
+            ([], world(disk=Disk(), running=removing), 3 * GIB),
+            ([], world(disk=Disk()), None),
+        ):
+            work_list = read_work_list(entries)
+            reporter.report(node, work_list, seen, {}, shelf=shelf, problem=None)
+            status: Any = reporter.describe()
+            told = [model["bytesTotal"] for model in status["models"]]
+            assert told == ([expected] if expected else [])
