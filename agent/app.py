@@ -144,6 +144,7 @@ class Agent:
             name=settings.node_name,
             identity=os.environ.get("POD_NAME") or socket.gethostname(),
             seconds=settings.heartbeat_seconds,
+            node_uid=self._node_uid,
         )
         try:
             await lifecycle.run_until(
@@ -194,6 +195,11 @@ class Agent:
 
     def _node(self) -> LocalModelNode | None:
         return self._nodes.get(self._key) if self._nodes.synced else None
+
+    def _node_uid(self) -> str | None:
+        node = self._node()
+        owners = node.metadata.owner_references if node is not None else ()
+        return next((owner.uid for owner in owners if owner.kind == "Node"), None)
 
     def _not_ready(self) -> str | None:
         if not self._nodes.synced:

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
 from shared.kube.client import KubeClient
 from shared.kube.errors import ApiError, NotFound
-from shared.kube.resource import LEASES
+from shared.kube.resource import LEASES, NODES
 from shared.kube.time import micro_time, utc_now
 from shared.kube.transport import Wire
 
@@ -29,13 +30,16 @@ class Heartbeat:
         identity: str,
         seconds: float = 30.0,
         silence_seconds: int = 120,
+        node_uid: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`node_uid`: of the Node `name`, once known: Kubernetes then removes the Lease with the Node."""
         self._client = client
         self._namespace = namespace
         self._name = name
         self._identity = identity
         self._seconds = seconds
         self._silence_seconds = silence_seconds
+        self._node_uid = node_uid
         self._lease: Wire | None = None
 
     async def run(self) -> None:
@@ -64,13 +68,29 @@ class Heartbeat:
                 body: Wire = {
                     "apiVersion": LEASES.api_version,
                     "kind": LEASES.kind,
-                    "metadata": {"name": self._name, "namespace": self._namespace},
+                    "metadata": self._owned({"name": self._name, "namespace": self._namespace}),
                     "spec": self._spec(),
                 }
                 self._lease = await self._client.create(LEASES, body, namespace=self._namespace)
                 return
-        body = {**self._lease, "spec": {**(self._lease.get("spec") or {}), **self._spec()}}
+        body = {
+            **self._lease,
+            "metadata": self._owned(self._lease["metadata"]),
+            "spec": {**(self._lease.get("spec") or {}), **self._spec()},
+        }
         self._lease = await self._client.update(LEASES, body, namespace=self._namespace)
+
+    def _owned(self, metadata: Wire) -> Wire:
+        uid = self._node_uid()
+        if uid is None:
+            return metadata
+        owner = {
+            "apiVersion": NODES.api_version,
+            "kind": NODES.kind,
+            "name": self._name,
+            "uid": uid,
+        }
+        return {**metadata, "ownerReferences": [owner]}
 
     def _spec(self) -> Wire:
         return {

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster.installation import Installation
 from tests.cluster.worklist import metric
+from tests.support.cluster import AGENTS_NAMESPACE
 from tests.support.controlplane import ControlPlane
 from tests.support.servers.gcs import GcsServer
 from tests.support.servers.web import WebServer
@@ -247,3 +248,22 @@ def _moving(site: Installation, node: str) -> bool:
 
 def _downloaded(site: Installation, node: str) -> bool:
     return bool(_report(site, node).get("state") == "ModelDownloaded")
+
+
+def test_a_node_that_leaves_the_cluster_takes_its_sign_of_life_along(
+    pools: Installation, web: WebServer
+) -> None:
+    pools.add_node("node-c", {"pool": "red"})
+    pools.add_cache("m", f"{web.url}/a.bin", "red")
+    pools.wait_ready("m", "node-a", "node-c")
+
+    def lease() -> dict[str, Any] | None:
+        return pools.control_plane.get("lease", "node-c", namespace=AGENTS_NAMESPACE)
+
+    pools.wait(
+        lambda: "ownerReferences" in (lease() or {}).get("metadata", {}), "it belongs to the node"
+    )
+    pools.control_plane.kubectl("delete", "node", "node-c")
+    pools.agents["node-c"].stop()
+    pools.wait(lambda: lease() is None, "the Lease is collected", seconds=60)
+    pools.delete_cache("m")

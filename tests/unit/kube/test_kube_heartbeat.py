@@ -68,6 +68,23 @@ async def test_whatever_becomes_of_the_lease_it_is_back_within_seconds(
     assert leases.spec("node-1")["holderIdentity"] == "node-1"
 
 
+async def test_the_lease_belongs_to_the_node_as_soon_as_it_is_known_and_to_the_new_one_of_that_name(
+    server: ApiServer, client: KubeClient
+) -> None:
+    leases = Leases(server)
+    known: str | None = None
+    beat = Heartbeat(client, namespace="agents", name="a", identity="a", node_uid=lambda: known)
+    task = asyncio.create_task(beat.run())
+    owners = []
+    for uid in (None, "uid-1", "uid-2"):
+        known = uid
+        await asyncio.sleep(45)
+        owners.append(leases.kept["a"]["metadata"].get("ownerReferences"))
+    task.cancel()
+    node = {"apiVersion": "v1", "kind": "Node", "name": "a"}
+    assert owners == [None, [{**node, "uid": "uid-1"}], [{**node, "uid": "uid-2"}]]
+
+
 async def test_a_refused_heartbeat_is_repeated_a_bounded_number_of_times(
     server: ApiServer, leases: Leases
 ) -> None:
