@@ -1,5 +1,6 @@
 """`plan`, `create` and `retry`."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 from controller.cli import read
 from controller.cli.cluster import Cluster, cache_resource, connected, no_such
 from controller.cli.kubeconfig import Target
+from controller.cli.measure import Measured, measure, program
 from controller.cli.outcome import Exit, Problem, say
-from controller.cli.pages.plan import Fleet, plan, with_size
+from controller.cli.pages.plan import NOTHING_KNOWN, Contents, Fleet, plan, related, with_size
 from controller.cli.pages.plan_page import as_data, page, unseen
 from controller.cli.pages.text import Span, Style, counted, line, size, some
 from controller.cli.screen import show, show_data
@@ -16,6 +18,7 @@ from controller.cli.wait import wait_for
 from controller.cli.wish import Wish, from_file, fulfilled, measured
 from shared.api.cache import NodeState
 from shared.domain import parse
+from shared.domain.views import CacheView
 from shared.kube.resource import LOCAL_MODEL_NODE_GROUPS, ObjectKey
 
 
@@ -39,7 +42,8 @@ async def planned(
         there = fleet.caches.get(view.key)
         if there is not None:
             view = replace(view, created=there.created)
-        result = plan(with_size(view, found.bytes if found else None), fleet)
+        contents = NOTHING_KNOWN if offline else await _contents(view, found, fleet)
+        result = plan(with_size(view, found.bytes if found else None), fleet, contents)
         if output in ("json", "yaml"):
             show_data(as_data(result), output)
         else:
@@ -48,6 +52,30 @@ async def planned(
             show([*lines, unseen(missing)] if missing else lines)
             _hint_groups(result.missing_groups, fleet)
     return Exit.OK if result.fits else Exit.NO
+
+
+async def _contents(view: CacheView, found: Measured | None, fleet: Fleet) -> Contents:
+    """What it shares with other revisions of its repository, as their source says; nothing where that cannot be asked."""
+    command, others = program(), related(view, fleet.caches.values())
+    if command is None or not others:
+        return NOTHING_KNOWN
+    asked: dict[str, Mapping[str, int]] = {}
+    for other in others:
+        try:
+            asked[other.key] = (await _files_of(command, other)).contents
+        except Problem as problem:
+            say(f"What it shares with {other.key} is not counted. {problem.sentence}")
+    return Contents((found or await _files_of(command, view)).contents, asked)
+
+
+async def _files_of(command: str, view: CacheView) -> Measured:
+    return await measure(
+        command,
+        view.uri,
+        allow=tuple(view.wire.get("allowPatterns") or ()),
+        ignore=tuple(view.wire.get("ignorePatterns") or ()),
+        revision=view.revision,
+    )
 
 
 async def _imagined(wish: Wish, *, offline: bool) -> dict[str, Any]:

@@ -4,7 +4,8 @@ import asyncio
 import json
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,16 +15,22 @@ PROGRAM: Final = "localmodel-agent"
 # As long as the agent itself waits for a listing, and a little for its start.
 _SECONDS: Final = 620.0
 _AGENT_STALLED: Final = 3
+# As the agent links files; other digests only confirm that the same file did not change.
+_NAMING: Final = ("sha256", "git-sha1")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """bytes: None when the source does not say. archive: its bytes are packed; it takes more once unpacked."""
+    """bytes: None when the source does not say. archive: its bytes are packed; it takes more once unpacked.
+
+    contents: bytes of files by a digest that names their content wherever it is; what has no such digest is not in it.
+    """
 
     bytes: int | None
     files: int
     revision: str | None
     archive: bool
+    contents: Mapping[str, int] = field(default_factory=dict)
 
 
 def program() -> str | None:
@@ -33,10 +40,17 @@ def program() -> str | None:
 
 
 async def measure(
-    command: str, uri: str, *, allow: tuple[str, ...] = (), ignore: tuple[str, ...] = ()
+    command: str,
+    uri: str,
+    *,
+    allow: tuple[str, ...] = (),
+    ignore: tuple[str, ...] = (),
+    revision: str | None = None,
 ) -> Measured:
     """Asks the source with the caller's own credentials. Problem with the agent's own sentence when that fails."""
     arguments = ["resolve", "--json"]
+    if revision is not None:
+        arguments += ["--revision", revision]
     for pattern in allow:
         arguments += ["--allow", pattern]
     for pattern in ignore:
@@ -80,6 +94,12 @@ def _read(out: bytes) -> Measured:
             files=len(found["files"]),
             revision=found["revision"],
             archive=found["archive"] is not None,
+            contents={
+                f"{name}:{file['digests'][name]}": file["bytes"]
+                for file in found["files"]
+                for name in _NAMING
+                if name in file["digests"] and file["bytes"] is not None
+            },
         )
     except (ValueError, KeyError, TypeError) as error:
         text = f"{PROGRAM} of another version answered something else than expected."

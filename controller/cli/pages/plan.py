@@ -3,13 +3,17 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from shared.api.node import ModelState
 from shared.domain.forecast import NEWEST, Forecast, Verdict, forecast, real_sizes
 from shared.domain.placement import belongs, place, room, wants
 from shared.domain.reasons import Reason
+from shared.domain.uri import SourceUri
 from shared.domain.views import CacheView, GroupView, NodeView, WorkView
 
 # More nodes than this are shown together where they say the same.
 SINGLE_NODES = 20
+# Each is asked for at its source.
+RELATED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Fleet:
 class Outlook:
     """One node. shared: other caches whose folder on this node it uses. go: what would have to go, None when even all would not do.
 
-    missing: bytes to fetch there, at most.
+    missing: bytes to fetch there, at most. linked: bytes that other models on the node have, by digest.
     """
 
     node: str
@@ -40,6 +44,7 @@ class Outlook:
     short: int = 0
     go: tuple[tuple[str, int], ...] | None = ()
     missing: int = 0
+    linked: int = 0
 
     @property
     def fits(self) -> bool:
@@ -60,7 +65,18 @@ class Plan:
         )
 
 
-def plan(cache: CacheView, fleet: Fleet) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Bytes of files by digest: the model's own, and those of other caches from which its agent may link them, by key."""
+
+    own: Mapping[str, int]
+    others: Mapping[str, Mapping[str, int]]
+
+
+NOTHING_KNOWN = Contents({}, {})
+
+
+def plan(cache: CacheView, fleet: Fleet, contents: Contents = NOTHING_KNOWN) -> Plan:
     """cache: with the size that it really has, when that is known."""
     found = forecast(
         cache,
@@ -78,6 +94,7 @@ def plan(cache: CacheView, fleet: Fleet) -> Plan:
             cache,
             one,
             fleet,
+            contents,
             victims=len(found) <= SINGLE_NODES or worst.get(one.group) is one,
         )
         for one in found
@@ -90,7 +107,46 @@ def _short(one: Forecast | None) -> int:
     return one.waiting.short if one is not None and one.waiting is not None else -1
 
 
-def _outlook(cache: CacheView, one: Forecast, fleet: Fleet, *, victims: bool) -> Outlook:
+def related(cache: CacheView, caches: Iterable[CacheView]) -> list[CacheView]:
+    """Other revisions of the same repository, the latest first, which may share files with it: within one domain of trust."""
+    repo = _repo(cache)
+    found = [
+        other
+        for other in caches
+        if repo is not None
+        and _repo(other) == repo
+        and other.storage_key != cache.storage_key
+        and other.namespace == cache.namespace
+    ]
+    return sorted(found, key=lambda other: (other.created, other.key), reverse=True)[:RELATED]
+
+
+def _repo(cache: CacheView) -> str | None:
+    try:
+        uri = SourceUri.parse(cache.uri)
+    except ValueError:
+        return None
+    return uri.repo if uri.scheme == "hf" else None
+
+
+def _linked(node: str, fleet: Fleet, contents: Contents) -> int:
+    """Bytes of the model's files that complete copies on the node have too."""
+    work = fleet.works.get(node)
+    there: set[str] = set()
+    for key, files in contents.others.items():
+        report = work.reports.get(key) if work else None
+        if (
+            report is not None
+            and report.state is ModelState.DOWNLOADED
+            and report.storage_key in (None, fleet.caches[key].storage_key)
+        ):
+            there |= files.keys()
+    return sum(size for digest, size in contents.own.items() if digest in there)
+
+
+def _outlook(
+    cache: CacheView, one: Forecast, fleet: Fleet, contents: Contents, *, victims: bool
+) -> Outlook:
     sharing: tuple[str, ...] = ()
     work = fleet.works.get(one.node)
     if work is not None:
@@ -102,7 +158,16 @@ def _outlook(cache: CacheView, one: Forecast, fleet: Fleet, *, victims: bool) ->
             )
         )
     if one.waiting is None:
-        return Outlook(one.node, one.group, one.ready, one.verdict, sharing, missing=one.missing)
+        linked = min(_linked(one.node, fleet, contents), one.missing)
+        return Outlook(
+            one.node,
+            one.group,
+            one.ready,
+            one.verdict,
+            sharing,
+            missing=one.missing - linked,
+            linked=linked,
+        )
     lacks = one.waiting.reason is Reason.NO_SPACE
     return Outlook(
         node=one.node,

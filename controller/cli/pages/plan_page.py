@@ -23,7 +23,16 @@ def page(found: Plan, *, in_use: frozenset[str] = frozenset()) -> list[Line]:
         groups: dict[tuple[object, ...], list[Outlook]] = {}
         for one in sorted(nodes, key=_order):
             groups.setdefault(
-                (one.group, one.verdict, one.ready, one.shared, one.reason, one.missing), []
+                (
+                    one.group,
+                    one.verdict,
+                    one.ready,
+                    one.shared,
+                    one.reason,
+                    one.missing,
+                    one.linked,
+                ),
+                [],
             ).append(one)
         rows = []
         for each in groups.values():
@@ -56,6 +65,9 @@ def _cells(one: Outlook, cache: CacheView, in_use: frozenset[str]) -> list[Cell]
 
 
 def _sharing(one: Outlook, cache: CacheView) -> str:
+    if one.linked:
+        there = f"{size(one.linked)} of its files are there in other revisions"
+        return f"{there}; at most {size(one.missing)} to fetch"
     if not one.shared:
         return ""
     if one.missing:
@@ -118,7 +130,7 @@ def _data(one: Outlook) -> dict[str, Any]:
     answer: dict[str, Any] = {"node": one.node, "nodeGroup": one.group, "nodeReady": one.ready}
     answer |= {"answer": one.verdict.value, "sharedWith": list(one.shared)}
     if one.fits:
-        answer["bytesToFetch"] = one.missing
+        answer |= {"bytesToFetch": one.missing, "bytesLinked": one.linked}
     else:
         answer |= {"reason": str(one.reason), "message": one.message, "bytesShort": one.short}
         answer["wouldHaveToGo"] = None if one.go is None else [key for key, _ in one.go]

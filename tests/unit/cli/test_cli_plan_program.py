@@ -1,5 +1,6 @@
 """`plan` as a program: files, namespaces, sizes that are measured."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import yaml
 
 from tests.support.cluster import REPOSITORY
-from tests.unit.cli.fleet import GIB, cache
+from tests.support.servers.hub import HubServer
+from tests.unit.cli.fleet import GIB, Cluster, cache, done
 from tests.unit.cli.program import bodies, run, run_process
 from tests.unit.kube.wire import ApiServer
 
@@ -74,3 +76,33 @@ async def test_without_the_agents_program_it_says_so_and_counts_what_is_declared
     ended = await run_process(program, "create", "s3://models/m", "-g", "gpu", env=env)
     assert ended.code == 3
     assert "give --size, such as --size 20Gi, or install localmodel-agent" in ended.err
+
+
+async def test_files_that_another_revision_has_on_the_nodes_are_not_counted_as_to_fetch(
+    cluster: Cluster, env: dict[str, str]
+) -> None:
+    """v1 is complete on node a; b and c have nothing of it."""
+    weights = bytes(1 << 20)
+    with HubServer() as hub:
+        env = {**env, "HF_ENDPOINT": hub.endpoint}
+        first = hub.add("acme/m", {"w.bin": weights, "old.bin": b"o" * (1 << 20)}, branch="v1")
+        hub.add("acme/m", {"w.bin": weights, "new.bin": b"n" * (1 << 20)}, branch="v2")
+        cluster.put("cache", cache("m1", uri="hf://acme/m:v1", created=9))
+        cluster.settle()
+        copy = done("m1", "hf://acme/m:v1", 2 << 20) | {"revision": first}
+        cluster.report("a", done("llama"), copy)
+        cluster.settle()
+        arguments = ("plan", "hf://acme/m:v2", "-g", "gpu", "--name", "m2")
+        ended = await run(*arguments, env=env)
+        assert ended.code == 0, ended.err
+        rows = {row.split()[0]: row for row in ended.out.splitlines()[1:4]}
+        assert "1.0 MiB of its files are there in other revisions; at most 1.0 MiB" in rows["a"]
+        assert rows["b"].split() == ["b", "gpu", "fits"]
+        assert ended.out.endswith("fits on 3 nodes, at most 5.0 MiB to fetch in all.\n")
+        found = json.loads((await run(*arguments, "-o", "json", env=env)).out)
+        assert {n["node"]: n["bytesLinked"] for n in found["nodes"]}["a"] == 1 << 20
+        ended = await run(*arguments, "--size", "2Mi", "--offline", env=env)
+        assert ended.out.endswith("at most 6.0 MiB to fetch in all.\n")
+        # Another domain of trust fetches first.
+        ended = await run(*arguments, "-n", "team", env=env)
+        assert ended.out.endswith("at most 6.0 MiB to fetch in all.\n")
