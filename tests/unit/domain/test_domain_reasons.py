@@ -1,8 +1,7 @@
 """The one table of reasons: complete, on the docs' page, and every reason is made by code and expected by a test."""
 
 import ast
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from shared.domain.reason_rows import Course, Row
 from shared.domain.reason_table import CHAPTERS, TABLE, row, with_course
 from shared.domain.reasons import Reason
 from shared.ops.reasons import page
+from tests.unit.domain.expectations import expected, named
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 _TABLE = {
@@ -22,8 +22,6 @@ _TABLE = {
 }
 # They are given reasons as input, so they prove nothing about who makes them.
 _GIVEN = ("tests/unit/cli", "tests/cluster/test_cli", "tests/unit/domain/test_domain_reasons")
-_WORD = re.compile(r"\w+")
-_VALUES = {reason.value: reason for reason in Reason}
 
 
 @pytest.mark.parametrize("reason", list(Reason))
@@ -71,8 +69,30 @@ def test_every_reason_is_made_by_code(reason: Reason) -> None:
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_is_expected_by_a_test(reason: Reason) -> None:
-    """A test compares what it got with this reason, or hands it to a function that does."""
-    assert reason in _EXPECTED, f"no test expects {reason}"
+    """A test compares what came out with this reason, and has not put it in."""
+    assert reason in _EXPECTED, f"no test expects {reason} to come out of anything"
+
+
+@pytest.mark.parametrize(
+    ("test", "counts"),
+    [
+        ("def test(): assert report().reason == Reason.QUEUED", True),
+        ("def test(): assert '(Queued)' in done.err", True),
+        ("def test(): assert 'waits: Queued for now' in done.err", False),
+        ("def test(): work.wait_report('m', reason=Reason.QUEUED)", True),
+        ("def test(): report(Reason.QUEUED)", False),
+        ("def test(): assert report(Reason.QUEUED).state == 'Pending'", False),
+        ("def test():\n made = report(Reason.QUEUED)\n assert made.reason == Reason.QUEUED", False),
+        ("def test():\n assert report(reason=Reason.QUEUED).reason == Reason.QUEUED", False),
+        ("def has(x, y): assert x.reason == y\ndef test(): has(report(), Reason.QUEUED)", True),
+        ("def has(x, y): assert make(x) == y\ndef test(): has(Reason.QUEUED, 1)", False),
+        ("@mark.parametrize('want', [Reason.QUEUED])\ndef test(want): assert got() == want", True),
+        ("@mark.parametrize('have', [Reason.QUEUED])\ndef test(have): assert got(have) == 1", False),
+        ("@mark.parametrize('one', [Reason.QUEUED])\ndef test(one): assert got(one) == one", False),
+    ],
+)  # fmt: skip
+def test_what_a_test_puts_in_is_not_what_it_expects(test: str, counts: bool) -> None:
+    assert (expected(ast.parse(test)) == {Reason.QUEUED}) == counts
 
 
 def _modules(*folders: str) -> Iterator[tuple[str, ast.Module]]:
@@ -84,34 +104,13 @@ def _modules(*folders: str) -> Iterator[tuple[str, ast.Module]]:
             )
 
 
-def _named(node: ast.AST) -> Reason | None:
-    """`Reason.X` stands here."""
-    if (
-        isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "Reason"
-    ):
-        return Reason.__members__.get(node.attr)
-    return None
-
-
-def _within(nodes: Iterable[ast.AST], *, text: bool = False) -> Iterator[Reason]:
-    """Reasons below these nodes, by name, and by value in `text`."""
-    for top in nodes:
-        for node in ast.walk(top):
-            reason = _named(node)
-            if reason is not None:
-                yield reason
-            elif text and isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield from (_VALUES[word] for word in _WORD.findall(node.value) if word in _VALUES)
-
-
 def _raised(error: str) -> Iterator[Reason]:
     """First arguments of this class of error, wherever it is made."""
     for _, module in _modules("agent"):
         for node in ast.walk(module):
             if isinstance(node, ast.Call) and getattr(node.func, "id", None) == error:
-                yield from _within(node.args[:1])
+                inside = (inner for argument in node.args[:1] for inner in ast.walk(argument))
+                yield from (reason for one in inside if (reason := named(one)) is not None)
 
 
 def _made() -> set[Reason]:
@@ -129,33 +128,19 @@ def _made() -> set[Reason]:
         found |= {
             reason
             for node in ast.walk(module)
-            if id(node) not in asked and (reason := _named(node)) is not None
+            if id(node) not in asked and (reason := named(node)) is not None
         }
     return found
 
 
 def _expected() -> set[Reason]:
-    """What stands in assertions, comparisons, tables of cases and arguments of a test module's own functions."""
-    found: set[Reason] = set()
-    for name, module in _modules("tests"):
-        if not Path(name).name.startswith("test_") or name.startswith(_GIVEN):
-            continue
-        own = {
-            node.name
-            for node in ast.walk(module)
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        }
-        for node in ast.walk(module):
-            match node:
-                case ast.Assert() | ast.Compare():
-                    found |= set(_within([node], text=True))
-                case ast.FunctionDef() | ast.AsyncFunctionDef():
-                    found |= set(_within(node.decorator_list, text=True))
-                case ast.Call() if getattr(node.func, "id", None) in own:
-                    found |= set(_within([*node.args, *node.keywords], text=True))
-                case _:
-                    pass
-    return found
+    """By any test module that is not given reasons as what it works with."""
+    return {
+        reason
+        for name, module in _modules("tests")
+        if Path(name).name.startswith("test_") and not name.startswith(_GIVEN)
+        for reason in expected(module)
+    }
 
 
 _MADE = _made()
