@@ -35,7 +35,11 @@ def fleet(control_plane: ControlPlane) -> Iterator[FleetThread]:
 def controller(
     control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Controller]:
-    settings = {"settle_seconds": 0.05, "status_debounce_seconds": 0.1}
+    settings = {
+        "settle_seconds": 0.05,
+        "status_debounce_seconds": 0.1,
+        "agent_silence_seconds": 10,
+    }
     made = Controller(control_plane, tmp_path_factory.mktemp("controller"), settings=settings)
     made.start_ready()
     yield made
@@ -267,6 +271,28 @@ def test_silent_nodes_and_missing_groups_are_explained(
     text = " ".join(viewer("explain", scene.name("m"), scene.name("b")).out.split())
     assert f"Node {scene.name('b')} is not Ready." in text
     assert "NodeNotReady (waits until somebody acts)" in text
+
+
+def test_a_complete_copy_on_a_dead_node_and_its_silent_agent_are_shown_so(
+    scene: Scene, viewer: Plugin, fleet: FleetThread
+) -> None:
+    scene.add_cache("m")
+    scene.wait(lambda: scene.ready("m"), "ready")
+    dead = scene.name("b")
+    assert "silent" not in viewer("node", dead).out
+    scene.control_plane.set_node_ready(dead, False)
+    scene.wait(lambda: scene.condition("m")["reason"] == "NodeNotReady", "told")
+    rows = [row for row in viewer("status", scene.name("m")).rows if row]
+    assert rows[-2][:3] == [dead, "Downloaded", "NodeNotReady"], "trouble comes first"
+    assert rows[-1][:3] == [scene.name("a"), "Downloaded", "Published"]
+    text = " ".join(viewer("explain", scene.name("m"), dead).out.split())
+    assert "The state is Downloaded (NodeNotReady): the node is not Ready." in text
+    assert f"kubectl describe node {dead} says why." in text
+    scene.control_plane.set_node_ready(dead, True)
+    scene.wait(lambda: scene.ready("m"), "ready again")
+    fleet.change(silent={dead})
+    scene.wait(lambda: scene.node_states("m").get("b") == "", "silent")
+    assert "Its agent has been silent for " in viewer("node", dead).out
 
 
 def test_what_no_service_uses_is_listed(scene: Scene, viewer: Plugin) -> None:
