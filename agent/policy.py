@@ -1,6 +1,8 @@
 """What sources may be used, as the admin says: folders, addresses, and who may be sent credentials. No I/O."""
 
+import functools
 import os
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
@@ -20,6 +22,8 @@ _METADATA = frozenset(
     for text in ("100.100.100.200", "168.63.129.16", "fd00:ec2::254", "192.0.0.192")
 )
 _NAT64 = IPv6Network("64:ff9b::/96")
+# Of a URL, what thousands of files have in common.
+_ORIGIN = re.compile(r"[A-Za-z]+://[^/?#\s]+(?=[/?#])")
 
 
 class Endpoint(NamedTuple):
@@ -32,11 +36,17 @@ class Endpoint(NamedTuple):
     @classmethod
     def of(cls, url: str) -> "Endpoint":
         """Raises ValueError for a URL without a host or with an impossible port."""
-        parts = urlsplit(url)
-        if not parts.hostname:
-            raise ValueError("URL without a host")
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        return cls(parts.scheme, parts.hostname, port)
+        origin = _ORIGIN.match(url)
+        return _endpoint(origin[0] if origin else url)
+
+
+@functools.lru_cache(maxsize=256)
+def _endpoint(url: str) -> Endpoint:
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ValueError("URL without a host")
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return Endpoint(parts.scheme, parts.hostname, port)
 
 
 @dataclass(frozen=True, slots=True)

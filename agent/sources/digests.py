@@ -57,8 +57,8 @@ def from_hex(algorithm: Algorithm, text: str) -> str | None:
 
 
 def _stated(lower: Mapping[str, str], whole: bool) -> Iterator[tuple[Algorithm, str]]:
-    for header in ("repr-digest", "digest", "x-goog-hash"):
-        for item in lower.get(header, "").split(","):
+    for header in [name for name in ("repr-digest", "digest", "x-goog-hash") if name in lower]:
+        for item in lower[header].split(","):
             name, separator, value = item.strip().partition("=")
             algorithm = _NAMES.get(name.strip().lower())
             if separator and algorithm is not None:
@@ -66,15 +66,15 @@ def _stated(lower: Mapping[str, str], whole: bool) -> Iterator[tuple[Algorithm, 
                 if digest is not None:
                     yield algorithm, digest
     composite = lower.get("x-amz-checksum-type", "").upper() == "COMPOSITE"
-    for header, algorithm in _BASE64.items():
-        digest = from_base64(algorithm, lower.get(header, ""))
-        if digest is not None and whole and not composite:
-            yield algorithm, digest
-    for header, algorithm in _HEX.items():
-        digest = from_hex(algorithm, lower.get(header, ""))
+    for header in _BASE64.keys() & lower.keys() if whole and not composite else ():
+        digest = from_base64(_BASE64[header], lower[header])
         if digest is not None:
-            yield algorithm, digest
-    if whole:
-        digest = from_base64(Algorithm.MD5, lower.get("content-md5", ""))
+            yield _BASE64[header], digest
+    for header in _HEX.keys() & lower.keys():
+        digest = from_hex(_HEX[header], lower[header])
+        if digest is not None:
+            yield _HEX[header], digest
+    if whole and "content-md5" in lower:
+        digest = from_base64(Algorithm.MD5, lower["content-md5"])
         if digest is not None:
             yield Algorithm.MD5, digest

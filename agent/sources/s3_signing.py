@@ -45,6 +45,8 @@ class Presigner:
         self._credentials = credentials
         self._clock = clock
         self._day_key: tuple[str, str, bytes] = ("", "", b"")
+        # The same for all files that are signed within a second.
+        self._query: tuple[tuple[str | None, ...], str] = ((), "")
 
     @classmethod
     async def of(cls, client: Any, bucket: str, credentials: Any | None) -> "Presigner":
@@ -77,15 +79,10 @@ class Presigner:
             (label.lower(), " ".join(value.split())) for label, value in (headers or {}).items()
         )
         names = ";".join(sorted(signed))
-        query = {
-            "X-Amz-Algorithm": _ALGORITHM,
-            "X-Amz-Credential": f"{keys.access_key}/{scope}",
-            "X-Amz-Date": stamp,
-            "X-Amz-Expires": str(URL_SECONDS),
-            **({"X-Amz-Security-Token": keys.token} if keys.token else {}),
-            "X-Amz-SignedHeaders": names,
-        }
-        text = "&".join(f"{label}={quote(value, safe='-_.~')}" for label, value in query.items())
+        shared = (f"{keys.access_key}/{scope}", stamp, keys.token, names)
+        if self._query[0] != shared:
+            self._query = (shared, _query(*shared))
+        text = self._query[1]
         lines = "".join(f"{label}:{signed[label]}\n" for label in sorted(signed))
         canonical = f"{method}\n{self._path}{name}\n{text}\n{lines}\n{names}\nUNSIGNED-PAYLOAD"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
@@ -93,6 +90,18 @@ class Presigner:
             self._day_key = (keys.secret_key, day, _signing_key(keys.secret_key, day, self._region))
         signature = _mac(self._day_key[2], f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}").hex()
         return f"{self._base}{name}?{text}&X-Amz-Signature={signature}"
+
+
+def _query(credential: str, stamp: str, token: str | None, names: str) -> str:
+    query = {
+        "X-Amz-Algorithm": _ALGORITHM,
+        "X-Amz-Credential": credential,
+        "X-Amz-Date": stamp,
+        "X-Amz-Expires": str(URL_SECONDS),
+        **({"X-Amz-Security-Token": token} if token else {}),
+        "X-Amz-SignedHeaders": names,
+    }
+    return "&".join(f"{label}={quote(value, safe='-_.~')}" for label, value in query.items())
 
 
 def _signing_key(secret: str, day: str, region: str) -> bytes:

@@ -1,11 +1,13 @@
 import itertools
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.manifest import RemoteFile
+from agent.policy import Endpoint
 from agent.transfer.journal import Claim, Journal
 from agent.transfer.parts import Range, batches, split
 from agent.transfer.work import FileWork, PartWork
@@ -107,3 +109,48 @@ def test_a_journal_cut_anywhere_claims_only_what_was_claimed(
             for left, right in itertools.pairwise(claims):
                 assert left.range.end <= right.range.start
         after.close()
+
+
+PIECES = [
+    "/",
+    "?",
+    "#",
+    "@",
+    ":",
+    ":80",
+    ":x",
+    "[::1]",
+    "a",
+    "B.c",
+    " ",
+    "\t",
+    "é",
+    "%20",
+    "&=",
+    "\\",
+]
+
+
+@given(st.sampled_from(["http", "HTTPS"]), st.lists(st.sampled_from(PIECES), max_size=8))
+def test_where_a_url_leads_is_where_the_standard_library_says(
+    scheme: str, pieces: list[str]
+) -> None:
+    """It is taken apart by a short way, which must not be another one than that of any check."""
+    url = f"{scheme}://{''.join(pieces)}"
+
+    def expected() -> tuple[str, str | None, int | None] | None:
+        try:
+            parts = urlsplit(url)
+            known = {"http": 80, "https": 443}
+            return (parts.scheme, parts.hostname, parts.port or known[parts.scheme])
+        except ValueError:
+            return None
+
+    def found() -> tuple[str, str | None, int | None] | None:
+        try:
+            return Endpoint.of(url)
+        except ValueError:
+            return None
+
+    wanted = expected()
+    assert found() == (wanted if wanted and wanted[1] else None)
