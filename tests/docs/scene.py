@@ -22,6 +22,7 @@ WORDS = {
     "CACHE": "my-model-cache",
     "POD": "pod-1",
     "URI": "s3://my-bucket/my-model",
+    "/data": "data",
 }
 # The page on which the reader makes the cache.
 _MAKES_IT = "docs/first-cache.md"

@@ -34,7 +34,9 @@ def test_the_commands_of_a_page_run_one_after_the_other(
     scene.begin(page, folder)
     for block in RUN[page]:
         scene.prepare(page)
-        words = re.sub(rf"\b({'|'.join(WORDS)})\b", lambda found: WORDS[found[1]], block.script)
+        words = re.sub(
+            rf"(?<!\w)({'|'.join(WORDS)})(?!\w)", lambda found: WORDS[found[1]], block.script
+        )
         shell(words, scene.environment)
 
 
