@@ -42,9 +42,10 @@ def crd(singular: str, *versions: str) -> dict[str, Any]:
     }
 
 
-def install(cluster: Cluster, *singulars: str) -> None:
+def install(cluster: Cluster, *singulars: str, versions: tuple[str, ...] = ()) -> None:
+    """`versions`: those alone."""
     for singular in singulars:
-        cluster.apply(crd(singular))
+        cluster.apply(crd(singular, *versions))
         cluster.kubectl(
             "wait", "--for=condition=Established", "--timeout=30s", f"crd/{singular}s.{GROUP}"
         )
@@ -64,6 +65,7 @@ def service(
     own: bool = False,
     group: str | None = None,
     claim: str | None = None,
+    version: str | None = None,
 ) -> dict[str, Any]:
     """`own`: uses the namespace cache of that name. `group`: asked for. `claim`: what the webhook told it to mount."""
     labels = {_PREFIX: cache, **({f"{_PREFIX}-namespace": namespace} if own else {})}
@@ -72,7 +74,7 @@ def service(
         **({f"{_PREFIX}-pvc-name": claim} if claim else {}),
     }
     return {
-        "apiVersion": f"{GROUP}/{_VERSIONS[kind][-1]}",
+        "apiVersion": f"{GROUP}/{version or _VERSIONS[kind][-1]}",
         "kind": _KINDS[kind],
         "metadata": {
             "name": name,

@@ -131,3 +131,37 @@ async def test_what_is_deleted_while_the_server_is_out_of_reach_is_told_afterwar
     with suppress(asyncio.CancelledError):
         await task
     await through.close()
+
+
+async def test_a_watch_that_falls_silent_is_given_up_and_what_it_missed_is_told(
+    client: KubeClient, road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.kube.transport.WATCH_SILENCE_SECONDS", 3.0)
+    monkeypatch.setattr("shared.kube.transport.REQUEST_SECONDS", 3.0)
+    registry = CollectorRegistry()
+    metrics = KubeMetrics(registry)
+    through = await road.client("mirror", metrics=metrics)
+    mirror = Mirror(through, "silent", metrics)
+    await create(client, config_map("silent-goes", "silent"))
+    task = asyncio.create_task(mirror.informer.run())
+    await mirror.holds({"silent-goes": {}})
+    before = breaks(registry)
+    road.close()  # nobody is told: the connection stands, and nothing comes
+    await client.delete(CONFIG_MAPS, "silent-goes", namespace=NAMESPACE)
+    await create(client, config_map("silent-comes", "silent"))
+    async with asyncio.timeout(30):
+        while breaks(registry) == before:  # noqa: ASYNC110  # a metric tells nobody
+            await asyncio.sleep(0.1)
+    assert mirror.data == {"silent-goes": {}}
+    road.open()
+    await mirror.holds({"silent-comes": {}})
+    assert mirror.deleted == ["silent-goes"]
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    await through.close()
+
+
+def breaks(registry: CollectorRegistry) -> float:
+    name = "informer_watch_breaks_total"
+    return registry.get_sample_value(name, {"resource": "configmaps"}) or 0
