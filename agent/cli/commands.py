@@ -135,7 +135,8 @@ def doctor(
         str | None, typer.Argument(metavar="[URI]", help="A model whose source is asked too.")
     ] = None,
     root: Annotated[
-        Path | None, typer.Option("--root", help="Folder of the cache; else the configuration's.")
+        Path | None,
+        typer.Option("--root", help="Folder of the cache to look at; else the configuration's."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="An agent's YAML file: its folder, limits and rules count.")

@@ -1,4 +1,4 @@
-"""`doctor`: why copies would not come to a folder, found out before they are tried. Changes nothing."""
+"""`doctor`: why copies would not come, found out before they are tried. Changes nothing."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ _OF_THE_FOLDER = frozenset({"folder", "permissions", "disk", "space", "speed"})
 
 @dataclass(frozen=True, slots=True)
 class DoctorOptions:
-    """uri: None = the source is not looked at. root: None = what the configuration says."""
+    """uri: None = no source is looked at. root: None = the configuration's; without one no folder is looked at."""
 
     uri: str | None = None
     root: Path | None = None
@@ -41,8 +41,8 @@ def run_doctor(options: DoctorOptions) -> Exit:
             say(f"Error: wrong settings: {error}")
             return Exit.USAGE
     root = options.root or (settings.root if settings else None)
-    if root is None:
-        say("Error: --root or --config must say which folder")
+    if root is None and options.uri is None:
+        say("Error: give a URI, or --root or --config for a folder")
         return Exit.USAGE
     findings: list[Finding] = []
 
@@ -52,12 +52,14 @@ def run_doctor(options: DoctorOptions) -> Exit:
             show(finding)
 
     budget = budget_of(settings) if settings else Budget()
-    usable = folder.look(
-        root,
-        gid=settings.gid if settings else None,
-        min_free_percent=settings.min_free_percent if settings else 0,
-        tell=tell,
-    )
+    usable = None
+    if root is not None:
+        usable = folder.look(
+            root,
+            gid=settings.gid if settings else None,
+            min_free_percent=settings.min_free_percent if settings else 0,
+            tell=tell,
+        )
     machine.look(budget, tell)
     asyncio.run(_network(options, settings, usable, findings, tell))
     if options.output == "json":

@@ -328,6 +328,13 @@ def test_few_open_files_and_a_bad_uri_are_told(cli: Cli, look: Look, root: Path)
         assert found["source"]["found"].endswith(f"({reason})")
 
 
+def test_a_source_alone_can_be_looked_at(look: Look, web: WebServer) -> None:
+    web.put("alone.bin", b"1")
+    done, found = look(f"{web.url}/alone.bin")
+    assert done.code == 0
+    assert set(found) == {"memory", "open files", "DNS", "connection", "clock", "source"}
+
+
 def test_wrong_usage_is_told_from_failure(cli: Cli, tmp_path: Path) -> None:
     assert cli("doctor").code == 2
     config = tmp_path / "agent.yaml"
