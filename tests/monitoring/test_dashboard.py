@@ -220,7 +220,7 @@ def test_what_a_program_shows_is_documented_and_not_much(
 
 
 def test_time_is_told_by_phase(seen: Seen) -> None:
-    for phase in ("resolve", "first_byte", "transfer", "verify", "publish"):
+    for phase in ("resolve", "admit", "first_byte", "transfer", "verify", "publish"):
         spent = seen.prometheus.value(f'localmodel_agent_phase_seconds_sum{{phase="{phase}"}}')
         assert spent, phase
     # 12 MiB at 8 MiB/s.
