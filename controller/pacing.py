@@ -16,7 +16,7 @@ _KEYS_PER_QUIET: Final = (
 )
 _LONGEST: Final = 5  # times `quiet`, however many keys wait
 _FIRST: Final = 0.2  # of the debounce: a first change waits a moment for others of the same cause
-_NODES_PER_DEBOUNCE: Final = 200  # a status of 1,000 nodes is 50 KiB: written five times less often
+_NODES_PER_DEBOUNCE: Final = 50  # copies of many nodes change together: counted up to five times less often
 _SLOWEST: Final = 5.0
 # Summing up one copy takes about 7 µs, so all statuses together take a seventh of a core.
 _COPIES_PER_DEBOUNCE: Final = 20_000
