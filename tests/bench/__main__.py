@@ -4,15 +4,18 @@ import argparse
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench import memory, report
+from tests.bench import goals, memory, report
 from tests.bench.loads import LOADS
 from tests.bench.peers import ALL
 from tests.bench.transfer import session
 
 _NAMES = {load.name: load for load in LOADS}
+# All loads together take less than an hour: where a round takes long, there are fewer.
+_ROUNDS, _SECONDS = 3, 50 * 60.0
 _OTHERS = ("memory", "controller")
 
 
@@ -28,17 +31,28 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
     results: list[report.Result] = []
     idle: list[dict[str, Any]] = []
+
+    def save() -> None:
+        if arguments.json:
+            found = [
+                {"goal": verdict.goal, "met": verdict.met, "line": verdict.line()}
+                for verdict in goals.judge(results)
+            ]
+            report.save(arguments.json, results, idle, found, versions)
+
     if loads:
         with session(loads, scale=arguments.scale) as running:
-            for load in loads:
-                results.append(running.measure(load, rounds=1 if arguments.quick else 3))
+            started = time.monotonic()
+            for number, load in enumerate(loads):
+                share = (started + _SECONDS - time.monotonic()) / (len(loads) - number)
+                rounds = 1 if arguments.quick else _ROUNDS
+                results.append(running.measure(load, rounds=rounds, seconds=share))
                 print(f"\n{results[-1].table()}", flush=True)
-                if arguments.json:
-                    report.save(arguments.json, results, idle, versions)
+                save()
+        print("\n### goals\n", *(verdict.line() for verdict in goals.judge(results)), sep="\n")
     if "memory" in arguments.names:
-        idle = memory.measure()
-        if arguments.json:
-            report.save(arguments.json, results, idle, versions)
+        idle += memory.measure()
+        save()
     if "controller" in arguments.names:
         subprocess.run([sys.executable, "-m", "tests.bench.controller"], check=True)
 

@@ -38,7 +38,10 @@ async def fetch(root: Path, warm: str, uris: list[str]) -> dict[str, float]:
 
     async def copy(uri: str) -> None:
         wanted = wanted_from(PullOptions(uri=uri, root=root))
-        await parts.copier.copy(wanted, CopyWatch(started=datetime.now(UTC)), Have())
+        tree = store.trees().get(wanted.storage_key)
+        whole = tree is not None and not await blocking(store.inspect, wanted.storage_key)
+        watch = CopyWatch(started=datetime.now(UTC))
+        await parts.copier.copy(wanted, watch, Have(tree=tree, whole=whole))
 
     await copy(warm)
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)

@@ -12,6 +12,7 @@ from tests.bench.measure import USED
 from tests.bench.peers import HUB, KSERVE, RCLONE, S3FS, S5CMD
 
 US, RUNNING = "localmodel", "localmodel (running)"
+OURS = (US, RUNNING)
 WARM = "warm"
 _KEYS = {
     "AWS_ACCESS_KEY_ID": "BENCHBENCHBENCH00001",
@@ -126,6 +127,11 @@ def s3(server: Server) -> list[Client]:
             common,
         ),
     ]
+
+
+def s3_natively(server: Server) -> list[Client]:
+    """Without those in Python, which would take minutes for tens of thousands of files."""
+    return [client for client in s3(server) if client.name not in {KSERVE.name, S3FS.name}]
 
 
 def gcs(server: Server) -> list[Client]:

@@ -59,6 +59,8 @@ def sizes(name: str, scale: float) -> Mapping[str, int]:
             return {**shards, **{f"tokenizer-{n:02}.json": (n + 1) * 16 * KIB for n in range(40)}}
         case "small":
             return {f"file-{n:05}.bin": 20 * KIB for n in range(int(5000 * scale))}
+        case "many":
+            return {f"file-{n:05}.bin": KIB for n in range(int(50_000 * scale))}
         case "warm":
             return {"config.json": KIB}
         case _ if name.startswith("tiny"):

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from tests.bench import clients
-from tests.bench.clients import RUNNING, US, Client, Server
+from tests.bench.clients import US, Client, Server
 from tests.bench.farm import Farm
 
 DISK, NULL = "disk (O_DIRECT)", "server to null"
@@ -16,6 +16,8 @@ LIMITS = (DISK, NULL)
 DELAY = 0.02
 # As many as fill each link: two on loopback, and far away as many as the agent opens by default.
 _STREAMS, _FAR_STREAMS = 2, 16
+# More do not fit into a command line.
+_MOST_URLS = 10_000
 _PROGRAM = str(Path(__file__).with_name("limits.py"))
 
 
@@ -37,6 +39,16 @@ class Load:
     far: bool = False
     start: Start = Start.NOTHING
 
+    @property
+    def large(self) -> bool:
+        """Whether its bytes count, and not its files."""
+        return not {"small", "many"} & set(self.models)
+
+    @property
+    def sha256(self) -> bool:
+        """Whether the source states it, so that it is computed."""
+        return self.clients is clients.hub
+
     def contestants(self, farm: Farm, far_url: str) -> list[Client]:
         """far_url: the same server at the end of a long link."""
         server = Server(far_url if self.far else farm.url)
@@ -44,11 +56,13 @@ class Load:
             server = Server(farm.tls_url, farm.authority)
         found = self.clients(server)
         if self.start is not Start.NOTHING:
-            return [client for client in found if client.name != RUNNING]
+            return found
         if len(self.models) > 1:
             found = [client for client in found if client.name != US]
         streams = _FAR_STREAMS if self.far else _STREAMS
         urls = [f"{server.url}{path}" for model in self.models for path in farm.paths(model)]
+        if len(urls) > _MOST_URLS:
+            return found
         null = [sys.executable, "-IS", _PROGRAM, "read", str(streams), *urls]
         return [*found, Client(NULL, lambda *_: null, server.trust)]
 
@@ -88,9 +102,17 @@ LOADS: Sequence[Load] = (
     Load("shards-far", "8 files of 512 MiB and 40 small ones, 40 ms away", ("shards",), far=True),
     Load("small-far", "5,000 files of 20 KiB, 40 ms away", ("small",), far=True),
     Load("hub", "Hugging Face Hub: 8 files of 512 MiB and 40 small ones", ("shards",), clients.hub),
+    Load(
+        "hub-far",
+        "Hugging Face Hub, 40 ms away: 8 files of 512 MiB and 40 small ones",
+        ("shards",),
+        clients.hub,
+        far=True,
+    ),
     Load("gcs", "GCS JSON API: 8 files of 512 MiB and 40 small ones", ("shards",), clients.gcs),
     Load("again", "one object of 4 GiB that is there already", ("one",), start=Start.COMPLETE),
     Load("resume", "one object of 4 GiB after kill -9 at half", ("one",), start=Start.HALF),
+    Load("many", "50,000 files of 1 KiB", ("many",), clients.s3_natively),
     Load(
         "eight",
         "eight models of 512 MiB at once",

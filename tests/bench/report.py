@@ -3,14 +3,14 @@
 import json
 import os
 import platform
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from tests.bench.clients import RUNNING, US
+from tests.bench.clients import OURS
 from tests.bench.loads import DISK, LIMITS, Load
 from tests.bench.measure import Run
 
@@ -35,34 +35,38 @@ class Result:
         self.runs: dict[str, list[Run]] = {}
         self.failures: dict[str, str] = {}
 
+    @property
+    def ours(self) -> str | None:
+        """Which of our rows others are compared with: the agent as it runs, where that was measured."""
+        return next((name for name in reversed(OURS) if name in self.runs), None)
+
     def add(self, client: str, run: Run) -> None:
         self.runs.setdefault(client, []).append(run)
 
     def row(self, client: str) -> list[str]:
         size = self.disk_bytes if client == DISK else self.size
-        wall = self._median(client, "wall")
+        wall = self.median(client, "wall")
         rate = size / wall / 1e6
-        us = RUNNING if RUNNING in self.runs else US
-        ours = f"{wall / self._median(us, 'wall'):.2f}" if us in self.runs else "-"
+        ours = f"{wall / self.median(self.ours, 'wall'):.2f}" if self.ours else "-"
         disk = "-"
         if DISK in self.runs:
-            disk = f"{rate * self._median(DISK, 'wall') / self.disk_bytes * 1e6:.2f}"
-        durable = wall + self._median(client, "settle")
+            disk = f"{rate * self.median(DISK, 'wall') / self.disk_bytes * 1e6:.2f}"
+        durable = wall + self.median(client, "settle")
         return [
             client,
             f"{wall:.2f}",
             "-" if client in LIMITS else f"{durable:.2f}",
             f"{rate:.0f}",
-            f"{self._median(client, 'cpu') / size * 1e9:.2f}",
-            f"{self._median(client, 'peak') / 2**20:.0f}",
+            f"{self.median(client, 'cpu') / size * 1e9:.2f}",
+            f"{self.median(client, 'peak') / 2**20:.0f}",
             "-" if client == DISK else ours,
             disk,
-            f"{self._median(client, 'moved') / 1e6:.0f}",
+            f"{self.median(client, 'moved') / 1e6:.0f}",
         ]
 
     def table(self) -> str:
         """Fastest first, limits last."""
-        order = sorted(self.runs, key=lambda name: (name in LIMITS, self._median(name, "wall")))
+        order = sorted(self.runs, key=lambda name: (name in LIMITS, self.median(name, "wall")))
         rows = [self.row(name) for name in order]
         others = [run.others for runs in self.runs.values() for run in runs]
         lines = [
@@ -88,9 +92,9 @@ class Result:
             "absent": self.failures,
         }
 
-    def _median(self, client: str, name: str) -> float:
+    def median(self, client: str, name: str) -> float:
         values: list[float] = [getattr(run, name) for run in self.runs[client]]
-        return median(values)
+        return statistics.median(values)
 
 
 def machine() -> Mapping[str, Any]:
@@ -117,6 +121,7 @@ def save(
     path: Path,
     results: Sequence[Result],
     memory: Sequence[Mapping[str, Any]],
+    goals: Sequence[Mapping[str, Any]],
     versions: Sequence[str],
 ) -> None:
     """All runs, so that nothing has to be measured again to be looked at in another way."""
@@ -125,6 +130,7 @@ def save(
         "taken": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "peers": list(versions),
         "transfers": [result.data() for result in results],
+        "goals": list(goals),
         "memory": list(memory),
     }
     path.write_text(json.dumps(found, indent=1) + "\n")
@@ -133,7 +139,7 @@ def save(
 def _spread(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
     values = {name: [getattr(run, name) for run in runs] for name in asdict(runs[0])}
     return {
-        name: {"median": median(found), "min": min(found), "max": max(found)}
+        name: {"median": statistics.median(found), "min": min(found), "max": max(found)}
         for name, found in values.items()
     }
 

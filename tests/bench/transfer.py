@@ -7,6 +7,7 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,9 @@ class Session:
         self._disk_bytes = max(64 * MIB, int(4 * GIB * scale))
         self._warm: set[str] = set()
 
-    def measure(self, load: Load, *, rounds: int) -> Result:
+    def measure(self, load: Load, *, rounds: int, seconds: float) -> Result:
+        """seconds: no further round is begun that would end after these."""
+        started = time.monotonic()
         size = sum(self._farm.models[name].size for name in load.models)
         result = Result(load, size, self._disk_bytes)
         contestants = [*load.contestants(self._farm, self._far), disk(self._disk_bytes)]
@@ -48,6 +51,8 @@ class Session:
             if client.name not in {*LIMITS, *self._warm, *result.failures}:
                 self._warm_up(client)
         for number in range(rounds):
+            if (time.monotonic() - started) * (number + 1) > seconds * max(1, number):
+                break
             random.shuffle(contestants)
             for client in contestants:
                 if client.name in result.failures:
