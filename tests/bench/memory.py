@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import content
-from tests.bench.controller import GROUP
+from tests.bench.controller_objects import GROUP
 from tests.bench.farm import BUCKET, COMMIT, OWNER, Farm
 from tests.bench.report import markdown
 from tests.support.cluster import Cluster
