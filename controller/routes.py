@@ -117,6 +117,7 @@ def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
     if ANY_KEY in answered:
         dirty.copies.update(line.key for line in now.entries)
         dirty.copies.update(was.reports)
+        dirty.caches.update(_deleting(world))
     if was.entries != now.entries:
         for line in {*was.entries} ^ {*now.entries}:
             dirty.copies.add(line.key)

@@ -228,7 +228,8 @@ class Edits(RuleBasedStateMachine):
         """
         self.cluster.settle()
         world = self.cluster.world
-        if any((w.observed or w.generation) < w.generation for w in world.works.values()):
+        works = world.works.values()
+        if any(w.observed is not None and w.observed < w.generation for w in works):
             return
         fresh = Cluster()
         fresh.stored = dict(self.cluster.stored)

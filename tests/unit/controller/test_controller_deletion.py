@@ -171,6 +171,30 @@ def test_a_deletion_that_began_while_no_controller_ran_is_finished(cluster: Clus
     assert gone(cluster)
 
 
+@pytest.mark.parametrize("answer", ["status", "no list any more"])
+def test_a_deletion_that_waits_for_an_agent_behind_goes_on_with_its_answer(
+    cluster: Cluster, answer: str
+) -> None:
+    """It never reported the copy, so a new controller knows only that it has yet to answer."""
+    cluster.put("node", node("c"))
+    cluster.settle()
+    cluster.report("c")
+    cluster.remove("cache", "m")
+    cluster.settle()
+    cluster.report("a")
+    cluster.report("b")
+    cluster.settle()
+    cluster.restart()
+    cluster.settle()
+    assert "waiting for c" in cluster.message("m")["message"]
+    if answer == "status":
+        cluster.report("c")
+    else:
+        cluster.remove("work", "c")
+    cluster.settle()
+    assert gone(cluster)
+
+
 def test_a_missing_group_never_blocks_deletion(cluster: Cluster) -> None:
     cluster.put("cache", cache("lost", "typo"))
     cluster.settle()
