@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Final
 
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
+from agent.transfer import connection
 from agent.transfer.answers import RangesIgnored, Refused
 from agent.transfer.checksums import HashingCancelled
 from agent.transfer.flow import Flow
@@ -17,7 +18,7 @@ from agent.transfer.workshop import Stopped
 from shared.domain.backoff import delay
 from shared.domain.reasons import Reason
 
-# Failures in a row without a byte in between; then the caller shows the failure and a next retry time.
+# Failures in a row without bytes in between that are worth it; then the caller shows the failure and a next retry time.
 _TRIES: Final = 5
 _BACKOFF_SECONDS: Final = (0.2, 5.0)
 # A source that asks for a longer wait is waited for by the caller, who lets others use the connections meanwhile.
@@ -60,11 +61,12 @@ class Attempts:
         for work in unit.refused.intersection(unit.files):
             await self._routes.renew(work)
         while True:
-            before = unit.moved
+            before, began = unit.moved, monotonic()
             try:
                 await asyncio.sleep(self.pause)
                 await self._routes.sign(unit)
                 async with self._flow.slots.hold(self._key):
+                    began = monotonic()
                     await self._receive(unit)
                 return
             except RangesIgnored:
@@ -84,7 +86,8 @@ class Attempts:
             except SourceChanged:
                 raise
             except Retryable as exc:
-                failures = 1 if unit.moved > before else failures + 1
+                enough = (monotonic() - began) * connection.LEAST_RATE
+                failures = 1 if unit.moved - before > enough else failures + 1
                 if failures >= _TRIES:
                     raise
                 await self._later(unit, exc, failures)

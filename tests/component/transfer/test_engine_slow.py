@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.transfer import connection
+from agent.errors import Retryable
+from agent.transfer import attempts, connection
+from shared.domain.reasons import Reason
 from tests.component.transfer.fetching import PART, Fetching, Signer, remote
 from tests.support.faults import FaultServer, Reply, Request, ranged
 
@@ -70,6 +72,22 @@ async def test_a_server_that_sends_a_byte_now_and_then_is_left(
         await fetching.fetch([remote("f", CONTENT[:size])], Signer(server.url))
     assert fetching.content("f") == CONTENT[:size]
     assert time.monotonic() - started < 20
+
+
+async def test_a_source_that_only_drips_is_a_failure_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(attempts, "_BACKOFF_SECONDS", (0.01, 0.02))
+
+    def answer(request: Request) -> Reply:
+        reply = ranged(CONTENT, request)
+        return Reply(reply.status, reply.headers, reply.body, rate=20)
+
+    with FaultServer(answer) as server, pytest.raises(Retryable) as caught:
+        await Fetching(tmp_path).fetch([remote("f", CONTENT)], Signer(server.url))
+    assert caught.value.reason is Reason.SOURCE_UNREACHABLE
+    assert "less than 1024 bytes a second" in caught.value.message
 
 
 async def test_our_own_limit_is_no_slowness_of_the_server(
