@@ -136,6 +136,7 @@ def copies(
             None if nodes is None else nodes.get(name),
             (waiting or {}).get(name),
             ready=name not in not_ready,
+            readable=nodes is not None,
         )
         for name, state in cache.states.items()
     ]
@@ -193,11 +194,12 @@ def _copy(
     waiting: Waiting | None,
     *,
     ready: bool,
+    readable: bool,
 ) -> Copy:
     report = node.reports.get(cache.key) if node else None
     if report is not None and report.storage_key not in (None, cache.view.storage_key):
         report = None
-    reason, message = _why(state, report, waiting, ready=ready)
+    reason, message = _why(state, report, waiting, ready=ready, readable=readable)
     if state is NodeState.UNKNOWN:
         report = None  # an agent that is silent now: what it said last may be long past
     total = report.total if report and report.total is not None else cache.view.size
@@ -218,10 +220,12 @@ def _copy(
 
 
 def _why(
-    state: NodeState, report: Report | None, waiting: Waiting | None, *, ready: bool
+    state: NodeState, report: Report | None, waiting: Waiting | None, *, ready: bool, readable: bool
 ) -> tuple[str, str]:
     said = (report.reason or "", report.message or "") if report else ("", "")
     match state:
+        case NodeState.UNKNOWN if readable and report is None:
+            return Reason.AGENT_MISSING.value, ""
         case NodeState.UNKNOWN:
             return Reason.AGENT_SILENT.value, ""
         case NodeState.NODE_NOT_READY:

@@ -87,12 +87,11 @@ def page(
 
 def is_silent(node: NodeFacts, caches: Iterable[CacheFacts]) -> bool:
     """Whether the controller hears nothing from the node's agent: it sets aside what that said, as the caches' statuses show."""
-    mute = (NodeState.UNKNOWN, NodeState.NODE_NOT_READY)
     for cache in caches:
-        report = node.reports.get(cache.key)
+        state, report = cache.states.get(node.name), node.reports.get(cache.key)
         known = report is not None and report.storage_key in (None, cache.view.storage_key)
-        if known and cache.states.get(node.name) in mute:
-            return True
+        if state is NodeState.UNKNOWN or (known and state is NodeState.NODE_NOT_READY):
+            return bool(node.reports or node.version)
     return False
 
 

@@ -6,6 +6,7 @@ import time as clock
 import pytest
 
 from controller.cli.pages.copies import copies, has_lost
+from controller.cli.pages.node import is_silent
 from controller.cli.pages.status import Shown, detail, in_order, names, overview, summary
 from controller.cli.pages.status_data import as_data
 from controller.cli.pages.text import Style, plain
@@ -22,6 +23,7 @@ from tests.unit.cli.fleet import (
     loading,
     node,
     shown,
+    works,
 )
 from tests.unit.cli.picture import compare
 
@@ -145,6 +147,19 @@ def test_without_the_right_to_list_nodes_the_states_are_still_there(mixed: Clust
     assert found == {"a": "Published", "b": "Downloading", "c": "CopyFailed", "d": "AgentSilent"}
 
 
+def test_an_agent_that_never_answered_is_missing_and_not_silent() -> None:
+    made = cluster("a", "b")
+    made.report("a", done("llama"))
+    made.silence("a", "b")
+    made.settle()
+    found = shown(made, "llama")
+    assert {copy.node: copy.reason for copy in found.copies} == {
+        "a": "AgentSilent",
+        "b": "AgentMissing",
+    }
+    assert not is_silent(works(made)["b"], [found.cache])
+
+
 def test_a_cache_that_the_controller_has_not_seen_is_new() -> None:
     made = Cluster()
     made.put("cache", cache("m"))
@@ -182,4 +197,4 @@ def test_statuses_of_other_versions_are_read_as_far_as_they_go() -> None:
     }
     found = shown(made, "llama")
     assert isinstance(found, Shown)
-    assert [copy.reason for copy in found.copies] == ["AgentSilent"]
+    assert [copy.reason for copy in found.copies] == ["AgentMissing"]
