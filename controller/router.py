@@ -88,7 +88,7 @@ class Router:
     @property
     def placing(self) -> bool:
         """Whether work lists are still to be written; statuses are worth more after that."""
-        return len(self._settling) > 0 or (self._queues is not None and len(self._queues.nodes) > 0)
+        return self._placing(done=0)
 
     def settles(self, node: str) -> bool:
         """Whether the node waits for edits to calm down."""
@@ -96,12 +96,17 @@ class Router:
 
     def node_done(self) -> None:
         """A pass over a node ended: when no list is left to be written, the statuses that gave way go on."""
-        if not self.placing:
-            self._go_on()
+        if not self._placing(done=1):
+            self._go_on(busy=False)
 
-    def _go_on(self) -> None:
+    def _placing(self, *, done: int) -> bool:
+        """`done`: passes that are as good as over."""
+        busy = self._queues.nodes.busy if self._queues is not None else 0
+        return len(self._settling) > 0 or busy > done
+
+    def _go_on(self, *, busy: bool) -> None:
         if self._queues is not None:
-            for key in self.courtesy.due(busy=self.placing):
+            for key in self.courtesy.due(busy=busy):
                 self._queues.caches.add(key)
 
     def cache(self, key: ObjectKey, _: CacheView | None, new: CacheView | None) -> None:
@@ -182,7 +187,7 @@ class Router:
         self.route(routes.liveness_changed(world, silent, abandoned))
         strays = world.to_ask(self._liveness.living(seconds=settings.agent_silence_seconds))
         self.route(routes.strays_due(world, self._patience.over(strays)))
-        self._go_on()
+        self._go_on(busy=self.placing)
 
     def route(self, dirty: routes.Dirty) -> None:
         queues = self._queues

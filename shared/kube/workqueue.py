@@ -143,6 +143,11 @@ class WorkQueue(Generic[K]):
         """Keys that wait now, those for a later time left out."""
         return len(self._ready)
 
+    @property
+    def busy(self) -> int:
+        """Keys that wait now, or are worked on."""
+        return len(self._ready) + len(self._processing)
+
     def describe(self) -> dict[str, Any]:
         """For a person's eyes: how many keys wait, now and for later, and the few that have waited, or been worked on, longest."""
         now = asyncio.get_running_loop().time()

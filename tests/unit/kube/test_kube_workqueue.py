@@ -247,4 +247,5 @@ async def test_it_shows_what_waits_for_how_long_and_what_comes_later() -> None:
     assert [*shown["oldest"].items()][:2] == [("k1", 8.0), ("k2", 7.0)]
     assert len(shown["oldest"]) == 5
     assert shown["working"] == {"k0": 2.0}
+    assert queue.busy == 8
     assert shown["next_in"] == 28.0
