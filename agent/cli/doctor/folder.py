@@ -33,9 +33,11 @@ def look(root: Path, *, gid: int | None, min_free_percent: float, tell: Tell) ->
         tell(finding)
         return finding.level.value != "fail"
 
-    here = existing(root)
-    if not checked("folder", bounded("folder", lambda: _folder(root, here), seconds=_SECONDS)):
+    nearest: list[Path] = []
+    folder = bounded("folder", lambda: _folder(root, nearest), seconds=_SECONDS)
+    if not checked("folder", folder):
         return None
+    here = nearest[0]
     writable = checked(
         "permissions",
         bounded("permissions", lambda: _permissions(root, here, gid), seconds=_SECONDS),
@@ -55,7 +57,13 @@ def existing(path: Path) -> Path:
     return path
 
 
-def _folder(root: Path, here: Path) -> Finding:
+def _folder(root: Path, nearest: list[Path]) -> Finding:
+    """nearest: gets the folder that is there."""
+    try:
+        here = existing(root)
+    except PermissionError:
+        return fail("folder", f"{root} cannot be reached by user {os.geteuid()}", "Let that user enter the folders above it (`chmod o+x`), or run as their owner.")  # fmt: skip
+    nearest.append(here)
     if here != root:
         return warn(
             "folder",

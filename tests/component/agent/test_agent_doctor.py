@@ -118,25 +118,39 @@ def test_a_folder_of_another_version_is_told(look: Look, used: Path) -> None:
     assert "has layout 9, this version knows 1" in found["folder"]["found"]
 
 
-def test_a_folder_of_somebody_else_is_told_with_the_command_that_mends_it(
-    cli: Cli, used: Path
-) -> None:
-    """Without the right to write everywhere, which root otherwise has."""
+def _without_roots_rights(cli: Cli, root: Path) -> subprocess.CompletedProcess[str]:
+    """As a user who may not read and write everything, as root otherwise may."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("giving away folders takes root")
-    os.chown(used, 4321, 4321)
-    less = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
-    done = subprocess.run(
-        [*less, sys.executable, "-m", "agent.cli", "doctor", "--root", used],
+    less = "-dac_override,-dac_read_search"
+    return subprocess.run(
+        ["setpriv", f"--bounding-set={less}", f"--inh-caps={less}", sys.executable, "-m", "agent.cli", "doctor", "--root", root],
         env=cli.environment,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-    )
+    )  # fmt: skip
+
+
+def test_a_folder_of_somebody_else_is_told_with_the_command_that_mends_it(
+    cli: Cli, used: Path
+) -> None:
+    os.chown(used, 4321, 4321)
+    done = _without_roots_rights(cli, used)
     assert done.returncode == 4, done.stderr
     assert f"{used} is 4321:4321" in done.stdout
     assert f"`chown 0:4321 {used}`" in done.stdout
+
+
+def test_a_folder_below_a_closed_one_is_told(cli: Cli, used: Path, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    used.rename(closed / "cache")
+    os.chown(closed, 4321, 4321)
+    done = _without_roots_rights(cli, closed / "cache")
+    assert done.returncode == 4, done.stderr
+    assert "cannot be reached by user 0" in done.stdout
 
 
 def test_a_group_that_is_not_the_settings_one_is_told(look: Look, used: Path) -> None:
