@@ -85,7 +85,7 @@ class KubernetesCredentials:
             )
         try:
             entry = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             entry = None
         if not isinstance(entry, dict):
             raise Stalled(

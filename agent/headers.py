@@ -31,3 +31,24 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
     except (ValueError, OverflowError):
         return None
     return min(max(wait, 0.0), _LONGEST_WAIT)
+
+
+def file_size(value: object) -> int | None:
+    """The same for a value out of JSON."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**_MOST_DIGITS:
+        return value
+    return None
+
+
+def seconds(value: object, *, otherwise: float) -> float:
+    """How long something is good for, at most a day; `otherwise` for what says nothing usable."""
+    try:
+        found = float(value) if isinstance(value, str | int | float) else 0.0
+    except (ValueError, OverflowError):
+        return otherwise
+    return min(found, _LONGEST_WAIT) if found > 0 else otherwise
+
+
+def sendable(text: str) -> bool:
+    """Whether a header may hold it."""
+    return text.isascii() and text.isprintable()

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlencode
 from xml.etree import ElementTree
 
 from agent.errors import Retryable, Stalled
-from agent.headers import retry_after
+from agent.headers import byte_count, retry_after, sendable
 from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
@@ -70,13 +70,13 @@ class AzureSource:
             tally.add(_name(blob))
             any_name = True
             if not _is_folder(blob):
-                yield _remote(blob, listing.path_below(prefix, _name(blob)))
+                yield self._remote(blob, listing.path_below(prefix, _name(blob)))
         if any_name or not name:
             return
         # A blob is listed before all longer names that begin with its own.
         async for blob in self._blobs(name, limit=1):
             if _name(blob) == name and not _is_folder(blob):
-                yield _remote(blob, name.rpartition("/")[2])
+                yield self._remote(blob, name.rpartition("/")[2])
                 return
         raise Stalled(Reason.SOURCE_NOT_FOUND, f"there is nothing at {self._what}")
 
@@ -134,13 +134,30 @@ class AzureSource:
     def _parse(self, body: bytes) -> ElementTree.Element:
         try:
             page = ElementTree.fromstring(body)  # noqa: S314
-        except ElementTree.ParseError:
+        except (ElementTree.ParseError, ValueError, LookupError):
+            # The latter two for encodings that Expat does not take.
             page = ElementTree.Element("nothing")
         if page.tag != "EnumerationResults":
-            raise Retryable(
-                Reason.SOURCE_ERROR, f"{self._what}: the endpoint does not answer as Azure does"
-            )
+            raise self._strange()
         return page
+
+    def _remote(self, blob: ElementTree.Element, path: str) -> RemoteFile:
+        etag = (blob.findtext("Properties/Etag") or "").strip('"')
+        if not sendable(etag):
+            raise self._strange()
+        md5 = from_base64(Algorithm.MD5, blob.findtext("Properties/Content-MD5") or "")
+        return RemoteFile(
+            path=path,
+            size=byte_count(blob.findtext("Properties/Content-Length") or ""),
+            validator=f'"{etag}"',
+            locator=_name(blob),
+            digests=() if md5 is None else (Digest(Algorithm.MD5, md5),),
+        )
+
+    def _strange(self) -> Retryable:
+        return Retryable(
+            Reason.SOURCE_ERROR, f"{self._what}: the endpoint does not answer as Azure does"
+        )
 
     def _url(self, path: str, signature: Signature, query: Mapping[str, str]) -> str:
         text = "&".join(part for part in (urlencode(query), signature.query) if part)
@@ -160,17 +177,4 @@ def _is_folder(blob: ElementTree.Element) -> bool:
         _name(blob).endswith("/")
         or blob.findtext("Properties/ResourceType") == "directory"
         or (blob.findtext("Metadata/hdi_isfolder") or "").lower() == "true"
-    )
-
-
-def _remote(blob: ElementTree.Element, path: str) -> RemoteFile:
-    etag = (blob.findtext("Properties/Etag") or "").strip('"')
-    size = blob.findtext("Properties/Content-Length") or ""
-    md5 = from_base64(Algorithm.MD5, blob.findtext("Properties/Content-MD5") or "")
-    return RemoteFile(
-        path=path,
-        size=int(size) if size.isascii() and size.isdigit() else None,
-        validator=f'"{etag}"',
-        locator=_name(blob),
-        digests=() if md5 is None else (Digest(Algorithm.MD5, md5),),
     )

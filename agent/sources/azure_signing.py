@@ -1,7 +1,6 @@
 """How requests to Azure are authorised: a SAS token made from the account's key, a given one, or a bearer token."""
 
 import hmac
-import json
 import os
 import time
 from base64 import b64decode, b64encode
@@ -13,11 +12,13 @@ from typing import Protocol
 from urllib.parse import quote, urlencode
 
 from agent.errors import Retryable, Stalled
+from agent.headers import seconds, sendable
 from agent.policy import SourcePolicy
 from agent.sources.access import AzureAccess
 from agent.sources.azure_location import Location
 from agent.sources.entries import base64_key
 from agent.sources.handwritten import Values
+from agent.sources.json_answer import parsed_object
 from agent.sources.web import Answer, Web
 from shared.domain.reasons import Reason
 
@@ -139,8 +140,8 @@ class _Bearer:
 
     async def sign(self) -> Signature:
         if time.monotonic() >= self._until:
-            self._token, seconds = await self._fetch()
-            self._until = time.monotonic() + max(seconds - _RENEW_SECONDS, _LEAST_SECONDS)
+            self._token, good = await self._fetch()
+            self._until = time.monotonic() + max(good - _RENEW_SECONDS, _LEAST_SECONDS)
         left = max(self._until - time.monotonic(), 1.0)
         return Signature(headers={"Authorization": f"Bearer {self._token}"}, seconds=left)
 
@@ -199,21 +200,18 @@ async def _machine(client: str, place: Location) -> tuple[str, float]:
 
 
 def _token(answer: Answer, place: Location) -> tuple[str, float]:
-    try:
-        found = json.loads(answer.body)
-        return str(found["access_token"]), float(found["expires_in"])
-    except (ValueError, KeyError, TypeError) as exc:
+    found = parsed_object(answer.body) or {}
+    token = found.get("access_token")
+    if not isinstance(token, str) or not sendable(token):
         raise Retryable(
             Reason.SOURCE_ERROR, f"{place.shown}: the token service does not answer as expected"
-        ) from exc
+        )
+    return token, seconds(found.get("expires_in"), otherwise=_LEAST_SECONDS)
 
 
 def _code(answer: Answer) -> str:
     """OAuth's short code, such as invalid_client; its description may quote what was sent."""
-    try:
-        code = json.loads(answer.body)["error"]
-    except (ValueError, KeyError, TypeError):
-        return ""
+    code = (parsed_object(answer.body) or {}).get("error")
     return f" ({code})" if isinstance(code, str) and code.isidentifier() else ""
 
 

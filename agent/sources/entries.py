@@ -255,7 +255,7 @@ def _word(values: Values, key: str) -> str | None:
 def _json(key: str, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise invalid(f"{key} is not JSON") from None
     if not isinstance(found, dict):
         raise invalid(f"{key} is not a JSON object")

@@ -33,6 +33,8 @@ class FileSource:
                 files = await asyncio.to_thread(lambda: list(self._walk()))
         except OSError as exc:
             raise _translate(exc, str(self._root)) from exc
+        except ValueError as exc:
+            raise Stalled(Reason.INVALID_SOURCE, "the URI's path holds a NUL") from exc
         return listing.manifest(self._uri.text, files)
 
     async def sign(self, file: RemoteFile) -> LocalPath:

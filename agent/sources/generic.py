@@ -11,6 +11,7 @@ import fsspec
 import structlog
 
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
+from agent.headers import file_size
 from agent.manifest import Manifest, RemoteFile
 from agent.origin import OpenFile, Readable
 from agent.policy import SourcePolicy
@@ -154,10 +155,9 @@ class _Reader:
 
 
 def _remote(info: Mapping[str, Any], place: str, path: str) -> RemoteFile:
-    size = info.get("size")
     return RemoteFile(
         path=path,
-        size=size if isinstance(size, int) and size >= 0 else None,
+        size=file_size(info.get("size")),
         validator=_version(info),
         locator=place,
     )

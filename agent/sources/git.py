@@ -12,13 +12,15 @@ from weakref import WeakKeyDictionary
 
 from agent.daemons import Check, aside
 from agent.errors import Retryable, Stalled
+from agent.headers import seconds, sendable
 from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
 from agent.origin import LocalPath, SignedRequest
-from agent.policy import SourcePolicy
+from agent.policy import Endpoint, SourcePolicy
 from agent.sources import git_pack, git_tree, listing
 from agent.sources.access import GitAccess, tls
 from agent.sources.git_protocol import Remote
 from agent.sources.git_room import Room, Stay
+from agent.sources.json_answer import parsed
 from agent.sources.web import Web
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri, redact
@@ -77,10 +79,8 @@ class GitSource:
         if not file.locator.startswith(_LFS_MARK):
             return LocalPath(Path(file.locator))
         action = await self._lfs(file.locator.removeprefix(_LFS_MARK), file.size or 0)
-        given = action.get("header")
-        headers = {str(name): str(value) for name, value in (given or {}).items()}
-        seconds = action.get("expires_in")
-        good = seconds if isinstance(seconds, int | float) and seconds > 0 else _LFS_SECONDS
+        headers = action.get("header") or {}
+        good = seconds(action.get("expires_in"), otherwise=_LFS_SECONDS)
         return SignedRequest(
             url=str(action["href"]),
             headers=headers,
@@ -116,7 +116,7 @@ class GitSource:
                     await asyncio.sleep(_ROOM_LOOK_SECONDS)
         except TimeoutError as exc:
             raise Retryable(
-                Reason.INSUFFICIENT_STORAGE,
+                Reason.DISK_ERROR,
                 f"{self._what}: other copies from git take the temporary folder of {_LARGEST >> 20} MiB",
             ) from exc
         except OSError as exc:
@@ -140,21 +140,33 @@ class GitSource:
             body=json.dumps(wanted).encode(),
         )
         try:
-            (found,) = json.loads(answer.body)["objects"]
-            error = found.get("error")
-            action = None if error else found["actions"]["download"]
+            (found,) = parsed(answer.body)["objects"]
+            action = None if found.get("error") else found["actions"]["download"]
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise Retryable(
-                Reason.SOURCE_ERROR, f"{self._what}: git-lfs does not answer as expected"
-            ) from exc
+            raise self._strange() from exc
         if not isinstance(action, dict):
             raise Stalled(Reason.SOURCE_NOT_FOUND, f"{self._what}: git-lfs does not have a file")
-        scheme = urlsplit(str(action.get("href"))).scheme
+        headers = action.get("header") or {}
+        if not isinstance(headers, dict) or not all(map(_is_header, headers.items())):
+            raise self._strange()
+        try:
+            scheme = Endpoint.of(str(action.get("href"))).scheme
+        except ValueError:
+            raise Stalled(
+                Reason.INVALID_SOURCE, f"{self._what}: git-lfs leads to no usable URL"
+            ) from None
         if scheme not in {"http", "https"} or (scheme == "http" and self._url.startswith("https:")):
             raise Stalled(
                 Reason.SOURCE_NOT_ALLOWED, f"{self._what}: git-lfs leads to an unprotected place"
             )
         return action
+
+    def _strange(self) -> Retryable:
+        return Retryable(Reason.SOURCE_ERROR, f"{self._what}: git-lfs does not answer as expected")
+
+
+def _is_header(pair: tuple[object, object]) -> bool:
+    return all(isinstance(text, str) and text and sendable(text) for text in pair)
 
 
 @asynccontextmanager

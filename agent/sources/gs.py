@@ -5,7 +5,6 @@ said about when to come back, and reach addresses that the policy refuses.
 """
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from google.oauth2 import credentials as oauth2
 from google.oauth2 import service_account
 
 from agent.errors import FetchError, Retryable, Stalled
+from agent.headers import byte_count
 from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import Endpoint, SourcePolicy
@@ -29,6 +29,7 @@ from agent.sources.access import GcsAccess, tls
 from agent.sources.addresses import check_host
 from agent.sources.digests import from_base64
 from agent.sources.failures import already_told, unreachable
+from agent.sources.json_answer import parsed_object
 from agent.sources.web import Web
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri
@@ -132,16 +133,20 @@ class GcsSource:
         )
 
     def _parse(self, body: bytes) -> Mapping[str, Any]:
-        try:
-            page = json.loads(body)
-        except ValueError:
-            page = None
-        if not isinstance(page, dict):
-            raise Retryable(
-                Reason.SOURCE_ERROR,
-                f"{self._what}: the endpoint does not answer as Cloud Storage does",
-            )
+        page = parsed_object(body)
+        if page is None:
+            raise self._strange()
+        items, token = page.get("items", []), page.get("nextPageToken", "")
+        if not isinstance(items, list) or not isinstance(token, str) or not token.isascii():
+            raise self._strange()
+        if not all(isinstance(one, dict) and _is_item(one) for one in items):
+            raise self._strange()
         return page
+
+    def _strange(self) -> Retryable:
+        return Retryable(
+            Reason.SOURCE_ERROR, f"{self._what}: the endpoint does not answer as Cloud Storage does"
+        )
 
     async def _authorize(self) -> tuple[Mapping[str, str], float | None]:
         """Headers with a token that is still good for a while, and for how many seconds; both empty when anonymous."""
@@ -203,6 +208,17 @@ class GcsSource:
             ) from exc
 
 
+def _is_item(item: Mapping[str, Any]) -> bool:
+    """Whether all that is read of it is as it should be."""
+    generation = str(item.get("generation"))
+    return (
+        isinstance(item.get("name"), str)
+        and generation.isascii()
+        and generation.isdigit()
+        and all(isinstance(item.get(field, ""), str) for field in ("md5Hash", "crc32c"))
+    )
+
+
 def _remote(item: Mapping[str, Any], path: str) -> RemoteFile:
     """An object stored compressed is served unpacked: its size and digests are those of other bytes."""
     packed = item.get("contentEncoding") == "gzip"
@@ -214,7 +230,7 @@ def _remote(item: Mapping[str, Any], path: str) -> RemoteFile:
                 found.append(Digest(algorithm, value))
     return RemoteFile(
         path=path,
-        size=None if packed else int(item.get("size", 0)),
+        size=None if packed else byte_count(str(item.get("size", 0))),
         validator=str(item["generation"]),
         locator=item["name"],
         digests=tuple(found),

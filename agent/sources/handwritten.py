@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.errors import Stalled
+from agent.policy import Endpoint
 from shared.domain.reasons import Reason
 
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -52,6 +53,10 @@ class Values:
             raise invalid(f"{self.named(key)} must start with http:// or https://")
         if "@" in value or "?" in value or "#" in value:
             raise invalid(f"{self.named(key)} must be a plain URL")
+        try:
+            Endpoint.of(value)
+        except ValueError:
+            raise invalid(f"{self.named(key)} is not a usable URL") from None
         return value.rstrip("/")
 
     def named(self, key: str) -> str:

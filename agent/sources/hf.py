@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,12 +16,13 @@ from huggingface_hub import HfApi, errors, get_token, hf_hub_url
 from huggingface_hub.hf_api import RepoFile
 
 from agent.errors import FetchError, Retryable, Stalled
-from agent.headers import retry_after
+from agent.headers import file_size, retry_after
 from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources import listing
 from agent.sources.access import HubAccess, tls
+from agent.sources.digests import from_hex
 from agent.sources.failures import already_told, http_failure, unreachable
 from agent.sources.hub_client import Caller, on_behalf
 from shared.domain.reasons import Reason
@@ -31,6 +33,7 @@ _DEFAULT_ENDPOINT = "https://huggingface.co"
 _RESOLVE_SECONDS = 300.0
 # The library blocks; more Hubs at a time than this wait their turn.
 _POOL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="hub")
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _T = TypeVar("_T")
 
 
@@ -71,8 +74,8 @@ class HfSource:
 
     def _resolve(self, revision: str | None) -> Manifest:
         info = self._api.model_info(self._uri.repo, revision=revision)
-        commit = info.sha
-        if not commit:
+        commit = str(info.sha or "")
+        if not _COMMIT.fullmatch(commit):
             raise Retryable(Reason.SOURCE_ERROR, f"{self._what}: the Hub names no commit")
         if info.gated:
             # Anybody may list a gated repository; only its files are kept from strangers.
@@ -81,7 +84,7 @@ class HfSource:
         tally = listing.Tally(self._what)
         files = []
         for entry in tree:
-            tally.add(entry.path)
+            tally.add(str(entry.path))
             if isinstance(entry, RepoFile):
                 files.append(_remote(entry, commit))
         return listing.manifest(self._uri.text, files, revision=commit, unpack=False)
@@ -97,18 +100,19 @@ class HfSource:
 
 def _remote(entry: RepoFile, commit: str) -> RemoteFile:
     """Large files are known by the SHA-256 of their content, small ones by the name that git gives their blob."""
-    if entry.lfs is not None:
-        digest = Digest(Algorithm.SHA256, entry.lfs.sha256)
-        size = entry.lfs.size
-    else:
-        digest = Digest(Algorithm.GIT_SHA1, entry.blob_id)
-        size = entry.size
+    algorithm = Algorithm.GIT_SHA1 if entry.lfs is None else Algorithm.SHA256
+    stated = entry.blob_id if entry.lfs is None else entry.lfs.sha256
+    value = from_hex(algorithm, str(stated))
+    size = file_size(entry.size if entry.lfs is None else entry.lfs.size)
+    if value is None or size is None:
+        raise ValueError("a file without a digest or a size")
+    path = str(entry.path)
     return RemoteFile(
-        path=entry.path,
+        path=path,
         size=size,
-        validator=digest.value,
-        locator=f"{commit}/{entry.path}",
-        digests=(digest,),
+        validator=value,
+        locator=f"{commit}/{path}",
+        digests=(Digest(algorithm, value),),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 from agent.errors import Stalled
+from agent.headers import byte_count, sendable
 from agent.manifest import Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
@@ -81,15 +82,15 @@ def _size(answer: Answer) -> int | None:
     headers = answer.headers
     if answer.status in {206, 416}:
         total = headers.get("Content-Range", "").rpartition("/")[2]
-        return int(total) if total.isascii() and total.isdigit() else None
+        return byte_count(total)
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         return None
-    length = headers.get("Content-Length", "")
-    return int(length) if length.isascii() and length.isdigit() else None
+    return byte_count(headers.get("Content-Length", ""))
 
 
 def _validator(headers: Mapping[str, str]) -> str:
-    return headers.get("ETag") or headers.get("Last-Modified") or ""
+    found = (headers.get("ETag", ""), headers.get("Last-Modified", ""))
+    return next((text for text in found if text and sendable(text)), "")
 
 
 def _condition(validator: str) -> Mapping[str, str]:

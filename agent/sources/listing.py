@@ -92,7 +92,7 @@ def listing_digest(files: Iterable[RemoteFile]) -> str:
     digest = hashlib.sha256()
     for file in files:
         for part in (file.path, str(file.size), file.validator):
-            encoded = part.encode()
+            encoded = part.encode(errors="surrogatepass")
             digest.update(f"{len(encoded)}:".encode() + encoded)
     return f"listing-{digest.hexdigest()[:32]}"
 

@@ -1,6 +1,5 @@
 """modelscope://: listed through the hub's HTTP API, which states the SHA-256 of every file; bytes by plain ranges."""
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -8,12 +7,14 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from agent.errors import Retryable, Stalled
+from agent.headers import file_size
 from agent.manifest import Algorithm, Digest, Manifest, RemoteFile, safe_path
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
 from agent.sources import listing
 from agent.sources.access import HubAccess, tls
 from agent.sources.digests import from_hex
+from agent.sources.json_answer import parsed_object
 from agent.sources.web import Web
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri
@@ -98,12 +99,8 @@ class ModelScopeSource:
             what=self._what,
             headers=self._headers(),
         )
-        try:
-            page = json.loads(answer.body)
-            data = page["Data"]
-            files = data["Files"] if isinstance(data, dict) else data
-        except (ValueError, KeyError, TypeError):
-            files = None
+        data = (parsed_object(answer.body) or {}).get("Data")
+        files = data.get("Files") if isinstance(data, dict) else data
         if not isinstance(files, list) or not all(isinstance(one, dict) for one in files):
             raise Retryable(
                 Reason.SOURCE_ERROR, f"{self._what}: the hub does not answer as ModelScope does"
@@ -117,10 +114,9 @@ class ModelScopeSource:
         """A file is asked for at the commit that brought it, so that a moved branch does not mix two versions."""
         sha256 = from_hex(Algorithm.SHA256, str(entry.get("Sha256") or ""))
         commit = str(entry.get("Revision") or "")
-        size = entry.get("Size")
         return RemoteFile(
             path=path,
-            size=size if isinstance(size, int) and size >= 0 else None,
+            size=file_size(entry.get("Size")),
             validator=sha256 or commit,
             locator=f"{commit if _COMMIT.fullmatch(commit) else self._revision} {path}",
             digests=() if sha256 is None else (Digest(Algorithm.SHA256, sha256),),

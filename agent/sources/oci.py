@@ -9,7 +9,7 @@ from agent.policy import SourcePolicy
 from agent.sources import listing
 from agent.sources.access import RegistryAccess, tls
 from agent.sources.oci_layers import content, pick_platform
-from agent.sources.oci_registry import Image, Registry
+from agent.sources.oci_registry import Image, Registry, is_digest
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri
 
@@ -41,7 +41,10 @@ class OciSource:
                 architecture=_ARCHITECTURES.get(machine, machine),
                 what=what,
             )
-            digest, found = await self._registry.manifest(str(entry.get("digest")))
+            chosen = str(entry.get("digest"))
+            if not is_digest(chosen):
+                raise Stalled(Reason.INVALID_SOURCE, f"{what}: its index names no SHA-256 digest")
+            digest, found = await self._registry.manifest(chosen)
         if "manifests" in found:
             raise Stalled(Reason.INVALID_SOURCE, f"{what}: an index of indices of indices")
         if found.get("schemaVersion") != 2:

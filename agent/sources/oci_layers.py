@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.errors import Stalled
+from agent.headers import file_size
 from agent.manifest import Algorithm, ArchiveKind, Digest, Layer, RemoteFile
 from agent.sources.digests import from_hex
 from shared.domain.reasons import Reason
@@ -65,7 +66,7 @@ def pick_platform(entries: Sequence[Any], *, architecture: str, what: str) -> Ma
 def content(manifest: Mapping[str, Any], what: str) -> Content:
     """Raises Stalled(InvalidSource) for what cannot be a model."""
     config = manifest.get("config")
-    is_image = isinstance(config, dict) and config.get("mediaType") in _IMAGE_CONFIGS
+    is_image = isinstance(config, dict) and str(config.get("mediaType")) in _IMAGE_CONFIGS
     entries = manifest.get("layers")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise Stalled(Reason.INVALID_SOURCE, f"{what}: its manifest lists no layers")
@@ -123,10 +124,10 @@ def _file(
     entry: Mapping[str, Any], what: str, kind: ArchiveKind | None, title: str | None
 ) -> RemoteFile:
     """An archive's name is its digest; any other file's its title."""
-    name, size = str(entry.get("digest") or ""), entry.get("size")
+    name, size = str(entry.get("digest") or ""), file_size(entry.get("size"))
     algorithm, _, value = name.partition(":")
     sha256 = from_hex(Algorithm.SHA256, value) if algorithm == "sha256" else None
-    if sha256 is None or not isinstance(size, int) or size < 0:
+    if sha256 is None or size is None:
         raise Stalled(Reason.INVALID_SOURCE, f"{what}: a layer has no SHA-256 digest or no size")
     return RemoteFile(
         path=title or "" if kind is None else f".layer-{sha256}.{kind.value}",

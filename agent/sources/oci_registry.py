@@ -1,7 +1,6 @@
 """An OCI registry: names, logins, manifests. Its token goes to it alone, and its password to its token service alone."""
 
 import hashlib
-import json
 import os
 import re
 import time
@@ -13,10 +12,12 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from agent.errors import FetchError, Retryable, Stalled
-from agent.policy import SourcePolicy
+from agent.headers import seconds, sendable
+from agent.policy import Endpoint, SourcePolicy
 from agent.sources.access import RegistryAccess, tls
 from agent.sources.entries import docker_logins
 from agent.sources.failures import http_failure
+from agent.sources.json_answer import parsed_object
 from agent.sources.oci_layers import INDEX_TYPES, MANIFEST_TYPES
 from agent.sources.web import Answer, Web
 from shared.domain.reasons import Reason
@@ -108,11 +109,8 @@ class Registry:
             raise Stalled(
                 Reason.CHECKSUM_MISMATCH, f"{self.what}: the registry's manifest is another"
             )
-        try:
-            found = json.loads(answer.body)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
+        found = parsed_object(answer.body)
+        if found is None:
             raise Retryable(
                 Reason.SOURCE_ERROR, f"{self.what}: the endpoint does not answer as a registry does"
             )
@@ -155,6 +153,8 @@ class Registry:
         raise self._denied(401)
 
     async def _log_in(self, challenge: str) -> None:
+        if not sendable(challenge):
+            raise self._denied(401)
         scheme, _, rest = challenge.partition(" ")
         said = {name.lower(): value for name, value in _PAIR.findall(rest)}
         if scheme.lower() == "basic" and self._login is not None and self._login[0]:
@@ -162,14 +162,18 @@ class Registry:
             return
         if scheme.lower() != "bearer" or not said.get("realm"):
             raise self._denied(401)
-        token, seconds = await self._token(said)
+        token, good = await self._token(said)
         self._headers = {"Authorization": f"Bearer {token}"}
-        self._until = time.monotonic() + seconds * (1 - _TOKEN_MARGIN)
+        self._until = time.monotonic() + good * (1 - _TOKEN_MARGIN)
 
     async def _token(self, said: Mapping[str, str]) -> tuple[str, float]:
         """From the place that the registry names: it holds the login in trust for it, so only over TLS unless it is the registry."""
-        realm = urlsplit(said["realm"])
-        if realm.scheme not in {"http", "https"} or not realm.hostname:
+        try:
+            Endpoint.of(said["realm"])
+            realm = urlsplit(said["realm"])
+        except ValueError:
+            realm = urlsplit("")
+        if realm.scheme not in {"http", "https"}:
             raise Stalled(Reason.INVALID_SOURCE, f"{self.what}: its token service has no URL")
         own = urlsplit(self._url)
         plain = realm.scheme == "http" and (own.scheme == "https" or realm.hostname != own.hostname)
@@ -210,17 +214,11 @@ class Registry:
         return answer
 
     def _read_token(self, answer: Answer) -> tuple[str, float]:
-        try:
-            found = json.loads(answer.body)
-            token = found.get("token") or found["access_token"]
-            seconds = float(found.get("expires_in") or _TOKEN_SECONDS)
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise Retryable(
-                Reason.SOURCE_ERROR, f"{self.what}: the token service does not answer as expected"
-            ) from exc
-        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        found = parsed_object(answer.body) or {}
+        token = found.get("token") or found.get("access_token")
+        if not isinstance(token, str) or not sendable(token):
             raise Retryable(Reason.SOURCE_ERROR, f"{self.what}: the token service gives no token")
-        return token, seconds
+        return token, seconds(found.get("expires_in"), otherwise=_TOKEN_SECONDS)
 
     def _denied(self, status: int) -> FetchError:
         if self._login is None:
@@ -229,6 +227,10 @@ class Registry:
                 f"{self.what} does not exist, or is private and needs credentials ({status})",
             )
         return http_failure(401, self.what)
+
+
+def is_digest(text: str) -> bool:
+    return _DIGEST.fullmatch(text) is not None
 
 
 def own_logins() -> Mapping[str, tuple[str, str]]:

@@ -4,16 +4,14 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from aiobotocore.credentials import AioCredentials
-from aiobotocore.session import AioSession
-from botocore.loaders import Loader, create_loader
 from s3fs import S3FileSystem
 
-from agent.errors import SourceChanged, Stalled
+from agent.errors import Retryable, SourceChanged, Stalled
+from agent.headers import file_size, sendable
 from agent.manifest import Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import Endpoint, SourcePolicy
@@ -22,7 +20,7 @@ from agent.sources.access import S3Access, tls
 from agent.sources.addresses import GuardedResolver, check_host
 from agent.sources.s3_checksums import CHECKSUM_MODE, object_digests
 from agent.sources.s3_errors import translate
-from agent.sources.s3_session import BoundedSession
+from agent.sources.s3_session import BoundedSession, new_session
 from agent.sources.s3_signing import Presigner
 from agent.sources.web import Web
 from agent.tls import is_pem
@@ -117,6 +115,11 @@ class S3Source:
                 arguments["ContinuationToken"] = token
             page = await self._call(client, "list_objects_v2", arguments)
             for entry in page.get("Contents", ()):
+                if not isinstance(entry.get("Key"), str) or file_size(entry.get("Size")) is None:
+                    raise Retryable(
+                        Reason.SOURCE_ERROR,
+                        f"{self._what}: the endpoint does not answer as S3 does",
+                    )
                 yield entry
             following = page.get("NextContinuationToken")
             if limit < 1000 or not page.get("IsTruncated") or following in {None, token}:
@@ -200,8 +203,7 @@ class S3Source:
 
     async def _connect(self) -> Any:
         access = self._access
-        session = AioSession()
-        session.register_component("data_loader", _loader())
+        session = new_session()
         credentials: Any = None
         if access.secret:
             credentials = AioCredentials(
@@ -267,15 +269,13 @@ class S3Source:
         return file.name
 
 
-@cache
-def _loader() -> Loader:
-    """botocore's description of S3, parsed once for all copies instead of 0.1 s for each."""
-    return create_loader()
-
-
 def _remote(entry: Mapping[str, Any], path: str) -> RemoteFile:
+    etag = entry.get("ETag", "")
     return RemoteFile(
-        path=path, size=int(entry["Size"]), validator=entry.get("ETag", ""), locator=entry["Key"]
+        path=path,
+        size=entry["Size"],
+        validator=etag if sendable(etag) else "",
+        locator=entry["Key"],
     )
 
 

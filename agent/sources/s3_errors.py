@@ -1,6 +1,7 @@
 """botocore's exceptions → what happens next. The only place that knows their codes."""
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from agent.errors import FetchError, Retryable, Stalled
 from agent.headers import retry_after
@@ -54,7 +55,7 @@ def translate(exc: Exception, what: str) -> FetchError:
             return unreachable(what, "no connection to the endpoint")
         case boto.NoRegionError():
             return Stalled(Reason.CREDENTIALS_INVALID, f"{what} needs a region")
-        case boto.ResponseParserError() | boto.IncompleteReadError():
+        case ResponseParserError() | boto.IncompleteReadError():
             return Retryable(
                 Reason.SOURCE_ERROR, f"{what}: the endpoint does not answer as S3 does"
             )

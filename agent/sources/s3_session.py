@@ -7,7 +7,7 @@ from typing import Any, Final
 from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
-from aiohttp import ClientError
+from aiohttp import ClientError, ClientResponse, ClientSession
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from botocore.loaders import Loader, create_loader
 from botocore.utils import parse_timestamp
@@ -17,6 +17,7 @@ from shared.domain.reasons import Reason
 
 # A page of 1,000 keys, each as long as may be, takes half of it. Parsed, it may take 25 times as much.
 LARGEST_ANSWER: Final = 8 << 20
+_REDIRECTS: Final = frozenset({301, 302, 307})
 
 
 def new_session() -> AioSession:
@@ -49,6 +50,8 @@ class BoundedSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore is not
         """Raises Stalled for an answer of more than `LARGEST_ANSWER`."""
         request.stream_output = True
         response = await super().send(request)
+        if response.status_code in _REDIRECTS and request.method == "HEAD":
+            _check_region(response)
         body = bytearray()
         try:
             async for chunk in response.raw.content.iter_chunked(1 << 18):
@@ -69,6 +72,19 @@ class BoundedSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore is not
             response.url, response.status_code, response.headers, _Body(bytes(body))
         )
 
+    async def _get_session(self, proxy_url: str | None) -> "_Direct":
+        return _Direct(await super()._get_session(proxy_url))
+
+
+class _Direct:
+    """Follows no redirect, as botocore's own session does not: nobody would check where it leads."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+
+    async def request(self, method: str, **arguments: Any) -> ClientResponse:
+        return await self._session.request(method, allow_redirects=False, **arguments)
+
 
 class _Body:
     def __init__(self, content: bytes) -> None:
@@ -76,3 +92,12 @@ class _Body:
 
     async def read(self) -> bytes:
         return self._content
+
+
+def _check_region(response: AioAWSResponse) -> None:
+    """botocore asks for a bucket's region by HEAD, and when that is redirected asks again, without an end."""
+    if "x-amz-bucket-region" not in response.headers:
+        response.raw.close()
+        raise Stalled(
+            Reason.INVALID_SOURCE, "the endpoint redirects elsewhere without naming a region"
+        )

@@ -76,9 +76,9 @@ class Web:
 
         read: whether the answer's body is wanted. most: how many bytes of it. body: what is sent; such a request follows no redirect to another place.
         """
-        origin = Endpoint.of(url)
+        origin = _endpoint(url, what)
         for _ in range(_MOST_REDIRECTS):
-            here = Endpoint.of(url)
+            here = _endpoint(url, what)
             self._policy.check_literal(here.host)
             sent = {
                 name: value
@@ -90,11 +90,11 @@ class Web:
             )
             if target is None:
                 return answer
-            if body is not None and Endpoint.of(urljoin(url, target)) != origin:
+            url = _redirected(url, target, what)
+            if body is not None and _endpoint(url, what) != origin:
                 raise Stalled(
                     Reason.SOURCE_NOT_ALLOWED, f"{what} redirects what is sent to another place"
                 )
-            url = _redirected(url, target, what)
         raise Stalled(Reason.INVALID_SOURCE, f"{what} redirects more than {_MOST_REDIRECTS} times")
 
     async def close(self) -> None:
@@ -161,9 +161,19 @@ async def _body(response: aiohttp.ClientResponse, what: str, most: int) -> bytes
     return bytes(body)
 
 
+def _endpoint(url: str, what: str) -> Endpoint:
+    try:
+        return Endpoint.of(url)
+    except ValueError:
+        raise Stalled(Reason.INVALID_SOURCE, f"{what}: not a usable URL") from None
+
+
 def _redirected(url: str, target: str, what: str) -> str:
-    following = urljoin(url, target)
-    parts = urlsplit(following)
+    try:
+        following = urljoin(url, target)
+        parts = urlsplit(following)
+    except ValueError:
+        raise Stalled(Reason.INVALID_SOURCE, f"{what} redirects to no usable URL") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise Stalled(Reason.INVALID_SOURCE, f"{what} redirects to something that is not HTTP")
     if url.startswith("https:") and parts.scheme == "http":

@@ -1,13 +1,13 @@
 """webhdfs://: listed by the name node's REST interface; bytes from the data nodes that it redirects to."""
 
 import asyncio
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
+from agent.headers import file_size
 from agent.manifest import Algorithm, Digest, Manifest, RemoteFile, safe_path
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
@@ -15,6 +15,7 @@ from agent.sources import listing
 from agent.sources.access import HdfsAccess, tls
 from agent.sources.digests import from_hex
 from agent.sources.failures import http_failure
+from agent.sources.json_answer import parsed_object
 from agent.sources.web import Answer, Web
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri
@@ -203,11 +204,8 @@ class WebHdfsSource:
         return http_failure(answer.status, self._what)
 
     def _parse(self, answer: Answer) -> Mapping[str, Any]:
-        try:
-            page = json.loads(answer.body)
-        except ValueError:
-            page = None
-        if not isinstance(page, dict):
+        page = parsed_object(answer.body)
+        if page is None:
             raise self._strange()
         return page
 
@@ -249,10 +247,9 @@ def _place(uri: SourceUri, access: HdfsAccess, policy: SourcePolicy) -> tuple[tu
 
 
 def _remote(status: Mapping[str, Any], path: str, place: str) -> RemoteFile:
-    size = status.get("length")
     return RemoteFile(
         path=path,
-        size=size if isinstance(size, int) and size >= 0 else None,
+        size=file_size(status.get("length")),
         validator=_validator(status),
         locator=place,
     )

@@ -1,6 +1,7 @@
 """git+https:// against git's own HTTP backend, with git-lfs beside it."""
 
 import asyncio
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -292,3 +293,27 @@ async def test_a_copy_that_is_called_away_while_it_reads_leaves_nothing(
     async with asyncio.timeout(10):
         while held(tmp_path) is not None:  # noqa: ASYNC110 — a thread removes it
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [
+        ({"href": "http://host:99999999/x"}, Reason.INVALID_SOURCE),
+        ({"href": "http://[::1"}, Reason.INVALID_SOURCE),
+        ({"href": "file:///etc/passwd"}, Reason.INVALID_SOURCE),
+        ({"href": "ftp://host/x"}, Reason.SOURCE_NOT_ALLOWED),
+        ({"href": "http://host/x", "header": {"A": "b\r\nC: d"}}, Reason.SOURCE_ERROR),
+        ({"href": "http://host/x", "header": ["A"]}, Reason.SOURCE_ERROR),
+    ],
+)
+async def test_where_git_lfs_leads_is_checked(
+    git: GitServer, loopback_policy: SourcePolicy, action: object, reason: Reason
+) -> None:
+    git.commit("org/leads", {"model.bin": git.keep_large(b"x" * 1000)})
+    said = {"objects": [{"actions": {"download": action}}]}
+    async with opened(uri(git, "org/leads"), loopback_policy) as source:
+        manifest = await source.resolve()
+        git.fail(Fault(200, prefix="/org/leads.git/info/lfs", body=json.dumps(said).encode()))
+        with pytest.raises(FetchError) as caught:
+            await source.sign(only(manifest, "model.bin"))
+    assert caught.value.reason is reason

@@ -2,6 +2,8 @@
 
 import hashlib
 import time
+from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 from botocore.exceptions import ClientError
@@ -16,7 +18,7 @@ from shared.domain.reasons import Reason
 from tests.component.sources.reading import content, get, only, opened, paths, resolved
 from tests.support.processes import free_ports
 from tests.support.servers.s3 import ADMIN, NOBODY, READER, Keys, S3Server, client
-from tests.support.servers.threaded import Fault
+from tests.support.servers.threaded import Fault, ThreadedApp
 from tests.support.servers.wire import ETAG, Listed, WireStore
 
 
@@ -453,3 +455,37 @@ async def test_the_buckets_own_region_is_found_and_signed_for(
         request = await source.sign((await source.resolve()).files[0])
         assert isinstance(request, SignedRequest)
         assert "%2Feu-south-2%2Fs3%2F" in request.url
+
+
+async def test_a_redirect_that_names_no_region_is_followed_once(
+    wire_store: WireStore, loopback_policy: SourcePolicy
+) -> None:
+    for status in (301, 302, 307):
+        wire_store.fail(Fault(status, headers={"Location": "/elsewhere"}))
+        before = len(wire_store.server.seen)
+        error = await failure("s3://models/m", loopback_policy, keys(wire_store.url))
+        assert error.reason is Reason.INVALID_SOURCE
+        assert len(wire_store.server.seen) - before < 5
+
+
+async def test_a_redirect_to_an_address_that_is_refused_is_not_followed(
+    wire_store: WireStore, loopback_policy: SourcePolicy
+) -> None:
+    elsewhere = ThreadedApp("elsewhere", address="127.0.0.2")
+    elsewhere.start()
+    try:
+        wire_store.fail(Fault(302, headers={"Location": f"{elsewhere.url}/latest/meta-data"}))
+        narrow = replace(loopback_policy, allowed_networks=(ip_network("127.0.0.1/32"),))
+        await failure("s3://models/m", narrow, keys(wire_store.url))
+        assert not elsewhere.seen
+    finally:
+        elsewhere.stop()
+
+
+async def test_an_answer_that_is_not_s3s_is_told(
+    wire_store: WireStore, loopback_policy: SourcePolicy
+) -> None:
+    wire_store.fail(Fault(200, body=b"<html>"))
+    error = await failure("s3://models/m", loopback_policy, keys(wire_store.url))
+    assert isinstance(error, Retryable)
+    assert error.reason is Reason.SOURCE_ERROR
