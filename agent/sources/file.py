@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent.daemons import Check, aside
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.manifest import Manifest, RemoteFile, safe_path
 from agent.origin import LocalPath
@@ -30,7 +31,7 @@ class FileSource:
         """Never pinned. Validators are size and modification time."""
         try:
             async with asyncio.timeout(_WALK_SECONDS):
-                files = await asyncio.to_thread(lambda: list(self._walk()))
+                files = await aside(lambda check: list(self._walk(check)))
         except OSError as exc:
             raise _translate(exc, str(self._root)) from exc
         except ValueError as exc:
@@ -40,7 +41,7 @@ class FileSource:
     async def sign(self, file: RemoteFile) -> LocalPath:
         """Checked again: a link may lead elsewhere by now."""
         try:
-            return await asyncio.to_thread(self._local, file)
+            return await aside(lambda _: self._local(file))
         except OSError as exc:
             raise _translate(exc, file.locator) from exc
 
@@ -53,7 +54,7 @@ class FileSource:
             raise SourceChanged(f"{file.locator} changed at its source")
         return LocalPath(real)
 
-    def _walk(self) -> Iterator[RemoteFile]:
+    def _walk(self, check: Check) -> Iterator[RemoteFile]:
         root = self._allowed(self._root)
         tally = listing.Tally(str(root))
         if not root.is_dir():
@@ -63,6 +64,7 @@ class FileSource:
         while folders:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
+                    check()
                     path = Path(entry.path)
                     name = safe_path(str(path.relative_to(root)))
                     tally.add(name)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import fsspec
 import structlog
 
+from agent.daemons import aside
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.headers import file_size
 from agent.manifest import Manifest, RemoteFile
@@ -136,7 +137,7 @@ class GenericSource:
     async def _blocking(self, work: Callable[[], _T]) -> _T:
         try:
             async with asyncio.timeout(_CALL_SECONDS):
-                return await asyncio.to_thread(self._translated, work)
+                return await aside(lambda _: self._translated(work))
         except TimeoutError as exc:
             raise unreachable(self._what, "no answer in time") from exc
 

@@ -19,6 +19,7 @@ from google.auth import exceptions as google
 from google.oauth2 import credentials as oauth2
 from google.oauth2 import service_account
 
+from agent.daemons import aside
 from agent.errors import FetchError, Retryable, Stalled
 from agent.headers import byte_count
 from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
@@ -153,7 +154,7 @@ class GcsSource:
         async with self._opening:
             try:
                 async with asyncio.timeout(_IDENTITY_SECONDS):
-                    return await asyncio.to_thread(self._token)
+                    return await aside(lambda _: self._token())
             except Exception as exc:
                 raise _translate(exc, self._what) from exc
 

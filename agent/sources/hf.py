@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ import httpx2
 from huggingface_hub import HfApi, errors, get_token, hf_hub_url
 from huggingface_hub.hf_api import RepoFile
 
+from agent.daemons import Daemons
 from agent.errors import FetchError, Retryable, Stalled
 from agent.headers import file_size, retry_after
 from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
@@ -32,7 +32,7 @@ _DEFAULT_ENDPOINT = "https://huggingface.co"
 # The library retries each page up to five times by itself; a tree of 10,000 files is ten pages.
 _RESOLVE_SECONDS = 300.0
 # The library blocks; more Hubs at a time than this wait their turn.
-_POOL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="hub")
+_POOL = Daemons(4, name="hub")
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _T = TypeVar("_T")
 

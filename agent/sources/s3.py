@@ -10,6 +10,7 @@ from typing import Any
 from aiobotocore.credentials import AioCredentials
 from s3fs import S3FileSystem
 
+from agent.daemons import aside
 from agent.errors import Retryable, SourceChanged, Stalled
 from agent.headers import file_size, sendable
 from agent.manifest import Manifest, RemoteFile
@@ -185,7 +186,7 @@ class S3Source:
             if self._client is None:
                 try:
                     async with asyncio.timeout(_CALL_SECONDS):
-                        await asyncio.to_thread(self._check_endpoint)
+                        await aside(lambda _: self._check_endpoint())
                         self._client = await self._connect()
                 except Exception as exc:
                     raise translate(exc, self._what) from exc
