@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+from agent import scrub
 from agent.access import GivenCredentials
 from agent.assembly import Limits, Parts, assemble, now
 from agent.blocking import Blocking
@@ -29,7 +30,10 @@ _BYTES_PER_SECOND = 8 << 20
 
 
 def work(root: Path, endpoint: str, commits: Mapping[str, Sequence[str]], seed: int) -> None:
-    """Fills, replaces, evicts and sweeps. commits: revisions that may be asked for, by URI."""
+    """Fills, replaces, evicts, sweeps, and reads again meanwhile. commits: revisions that may be asked for, by URI.
+
+    Ends when published files are not what they were.
+    """
     os.environ["HF_ENDPOINT"] = endpoint
     asyncio.run(_work(root, commits, random.Random(seed)))
 
@@ -45,6 +49,35 @@ async def _work(root: Path, commits: Mapping[str, Sequence[str]], chosen: random
         policy=SourcePolicy.unrestricted(hf_endpoint=os.environ["HF_ENDPOINT"]),
         blocking=blocking,
     )
+    # A process lives for a part of a second.
+    scrub._REST_SECONDS = 0.01
+    reader = scrub.Scrub(
+        store,
+        root,
+        # Everything is always due.
+        period=timedelta(microseconds=1),
+        busy=lambda: False,
+        found=_rotten,
+        read=lambda _: None,
+        clock=now,
+    )
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(reader.run())
+        tasks.create_task(_change(root, store, parts, blocking, commits, chosen))
+
+
+def _rotten(key: str, damaged: tuple[str, ...]) -> None:
+    raise RuntimeError(f"{key} has rotted: {damaged}")
+
+
+async def _change(
+    root: Path,
+    store: Store,
+    parts: Parts,
+    blocking: Blocking,
+    commits: Mapping[str, Sequence[str]],
+    chosen: random.Random,
+) -> None:
     while True:
         uri = chosen.choice(sorted(commits))
         match chosen.randrange(8):
