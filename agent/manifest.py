@@ -76,6 +76,11 @@ class RemoteFile:
     locator: str
     digests: tuple[Digest, ...] = ()
 
+    @property
+    def versioned(self) -> bool:
+        """Whether anything would tell that two answers are of different contents; else one answer must bring all of it."""
+        return bool(self.validator or self.digests)
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:

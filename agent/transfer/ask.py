@@ -47,8 +47,8 @@ def ask(part: PartWork, shop: Workshop) -> Answer:
                 place = window = Place(
                     route.signed.window(part.at, part.asked or part.end), dict(route.signed.headers)
                 )
-        elif part.end is not None and not (whole and (route.signed.states or not part.of.ranges)):
-            headers["Range"] = f"bytes={part.at}-{(part.asked or part.end) - 1}"
+        elif _asks_for_range(part, route, whole=whole):
+            headers["Range"] = f"bytes={part.at}-{(part.asked or part.end or 0) - 1}"
         elif part.at > part.start:
             shop.progress.found(-part.rewind())
         answer = request(shop.pool, place.url, headers, route.signed.tls, owner=shop)
@@ -70,6 +70,12 @@ def ask(part: PartWork, shop: Workshop) -> Answer:
             raise
         answer.close()
     raise Stalled(Reason.SOURCE_ERROR, f"{part.of.file.path}: too many redirects")
+
+
+def _asks_for_range(part: PartWork, route: Route, *, whole: bool) -> bool:
+    if part.end is None or not part.of.file.versioned:
+        return False
+    return not (whole and (route.signed.states or not part.of.ranges))
 
 
 def follow(route: Route, place: Place, answer: Head, part: PartWork) -> Place:

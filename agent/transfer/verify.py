@@ -28,7 +28,7 @@ _STEP: Final = 16 << 20
 def recover(work: FileWork, shop: Workshop) -> Steps[None]:
     """Take over the ranges that the journal claims and whose bytes on disk prove it."""
     claims = shop.journal.claims(work.id)
-    if not claims or work.size is None or claims[-1].range.end > work.size:
+    if not claims or not work.ranges or work.size is None or claims[-1].range.end > work.size:
         return
     stated = shop.journal.stated(work.id)
     if stated is not None:

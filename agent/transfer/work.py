@@ -85,6 +85,7 @@ class FileWork:
     def __post_init__(self) -> None:
         self.id = file_id(self.file)
         self.size = self.file.size
+        self.ranges = self.file.versioned
         self.stated = _preferred(self.file.digests)
         if self.size is None and self.stated and self.stated.algorithm is Algorithm.GIT_SHA1:
             # git hashes the size in front of the content.
