@@ -16,10 +16,12 @@ _KEYS_PER_QUIET: Final = (
 )
 _LONGEST: Final = 5  # times `quiet`, however many keys wait
 _FIRST: Final = 0.2  # of the debounce: a first change waits a moment for others of the same cause
-_NODES_PER_DEBOUNCE: Final = 50  # copies of many nodes change together: counted up to five times less often
+# Copies of many nodes change together: counted up to five times less often.
+_NODES_PER_DEBOUNCE: Final = 50
 _SLOWEST: Final = 5.0
-# Summing up one copy takes about 7 µs, so all statuses together take a seventh of a core.
-_COPIES_PER_DEBOUNCE: Final = 20_000
+# Summing up one copy takes about 7 µs, so all statuses together take a fourteenth of a core; and a fleet that fills anew costs its
+# caches three or four statuses each.
+_COPIES_PER_DEBOUNCE: Final = 10_000
 _SLOWEST_OF_ALL: Final = 60.0
 _FREE_REWRITES: Final = 5  # what people undo by hand is set right at once
 _REWRITE_CAP_SECONDS: Final = 60.0

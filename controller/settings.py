@@ -62,7 +62,7 @@ class ControllerSettings(Settings):
     status_debounce_seconds: float = Field(
         default=1,
         ge=0,
-        description="Least time between two statuses of a cache; up to five times that for bytes and copies that move.",
+        description="Least time between two statuses of a cache; longer for bytes and copies that move, up to sixty times in large fleets.",
     )
     workers: int = Field(default=16, ge=1, le=64, description="Passes at a time, for each kind.")
     kube_qps: float = Field(default=300, gt=0, description="Requests a second to the API server.")

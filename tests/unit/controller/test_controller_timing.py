@@ -80,9 +80,9 @@ def test_a_first_change_is_written_soon_and_the_next_only_after_the_debounce() -
     pace.wrote("m", 10, missing=3)
     assert waiting(pace, 10.25, "copies") == 0.75
     assert waiting(pace, 10.25, "progress") == 4.75
-    assert waiting(pace, 10.25, "copies", nodes=1000, caches=100) == 4.75
-    assert waiting(pace, 10.25, "copies", nodes=3000, caches=300) == 44.75
-    assert waiting(pace, 10.25, "progress", nodes=3000, caches=300) == 44.75
+    assert waiting(pace, 10.25, "copies", nodes=1000, caches=100) == 9.75
+    assert waiting(pace, 10.25, "copies", nodes=3000, caches=300) == 59.75
+    assert waiting(pace, 10.25, "progress", nodes=3000, caches=300) == 59.75
     assert waiting(pace, 10.25, "copies", nodes=5000, caches=1000) == 59.75
     pace.forget("m")
     assert waiting(pace, 10.25, "progress") <= 1
@@ -99,11 +99,11 @@ def test_that_the_last_copy_is_there_is_told_at_once_however_large_the_fleet() -
     pace = Pace(1.0)
     pace.wrote("m", 10, missing=2)
     pace.copy_changed("m")
-    assert waiting(pace, 11, "copies", nodes=3000, caches=300) == 44
+    assert waiting(pace, 11, "copies", nodes=3000, caches=300) == 59
     pace.copy_changed("m")
     assert waiting(pace, 11, "copies", nodes=3000, caches=300) <= 0.25
     pace.wrote("m", 11)
-    assert waiting(pace, 11, "copies", nodes=3000, caches=300) == 45, "nothing is missing any more"
+    assert waiting(pace, 11, "copies", nodes=3000, caches=300) == 60, "nothing is missing any more"
 
 
 def test_statuses_give_way_to_work_lists_but_not_for_ever() -> None:
