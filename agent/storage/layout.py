@@ -37,7 +37,6 @@ class Layout:
     models: int
     manifests: int
     staging: int
-    blobs: int
     retired: int
     trash: int
 
@@ -63,7 +62,6 @@ class Layout:
             self.models,
             self.manifests,
             self.staging,
-            self.blobs,
             self.retired,
             self.trash,
             self.marker,
@@ -112,9 +110,9 @@ def _open(
             write_durably(disk, private, _MARKER, content.encode())
         marker = keep(open_beneath(private, _MARKER, os.O_RDONLY))
         models = keep(ensure_folder(disk, top, "models", gid))
-        manifests, staging, blobs, retired = (
+        manifests, staging, retired = (
             keep(ensure_folder(disk, private, name, gid))
-            for name in ("manifests", "staging", "blobs", "retired")
+            for name in ("manifests", "staging", "retired")
         )
         trash = keep(ensure_folder(disk, retired, TRASH, gid))
         for folder in (retired, private, top):
@@ -130,7 +128,6 @@ def _open(
         models=models,
         manifests=manifests,
         staging=staging,
-        blobs=blobs,
         retired=retired,
         trash=trash,
     )

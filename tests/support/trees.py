@@ -87,7 +87,7 @@ def model(root: Path, uri: str = URI) -> dict[str, bytes]:
 def strays(store: Store, root: Path) -> list[str]:
     """What is left below the store's own folder after a sweep, apart from the fixed parts and the manifests of what is published."""
     store.sweep(now=EPOCH + timedelta(days=3650), grace=timedelta(0), wanted=())
-    fixed = {"VERSION", "lock", "manifests", "staging", "blobs", "retired", "retired/.trash"}
+    fixed = {"VERSION", "lock", "manifests", "staging", "retired", "retired/.trash"}
     known = {f"manifests/{key}.json" for key in store.trees()}
     private = root / ".localmodel"
     found = {path.relative_to(private).as_posix() for path in private.rglob("*")}

@@ -34,7 +34,7 @@ def test_a_new_root_gets_its_layout_with_setgid_folders(tmp_path: Path) -> None:
     Store.open(tmp_path / "root", gid=os.getgid()).close()
     private = tmp_path / "root" / ".localmodel"
     assert json.loads((private / "VERSION").read_text()) == {"owner": "localmodel", "layout": 1}
-    for folder in ["../models", "manifests", "staging", "blobs", "retired"]:
+    for folder in ["../models", "manifests", "staging", "retired"]:
         found = (private / folder).stat()
         assert stat.S_IMODE(found.st_mode) == 0o2775
         assert found.st_gid == os.getgid()
