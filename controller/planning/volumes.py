@@ -236,7 +236,7 @@ def servable(world: World, cache: CacheView) -> tuple[bool, Reason, str] | None:
     plan = plan_volumes(world, cache.key)
     refused = world.serving.refused.get(cache.key)
     if refused is not None and plan.steps:
-        return False, Reason.INVALID_SPEC, refused
+        return False, Reason.VOLUME_REFUSED, refused
     if plan.findings:
         reason = plan.findings[0][0]
         told = list(dict.fromkeys(text for found, text in plan.findings if found is reason))

@@ -58,6 +58,7 @@ class Reason(StrEnum):
     COPY_FAILED = "CopyFailed"
     VOLUME_NAME_CONFLICT = "VolumeNameConflict"
     VOLUMES_PENDING = "VolumesPending"
+    VOLUME_REFUSED = "VolumeRefused"
     VOLUME_OUTDATED = "VolumeOutdated"
     PLACED = "Placed"
     DOWNLOADED = "Downloaded"

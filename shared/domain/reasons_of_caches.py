@@ -163,6 +163,14 @@ SERVING: Final = Chapter(
             "When it lasts: `kubectl describe pvc` in the service's namespace.",
         ),
         Row(
+            Reason.VOLUME_REFUSED,
+            Course.RETRIED,
+            "the API server refuses a volume or claim that it needs",
+            "A quota, an admission policy, a namespace that is being deleted, or a spec of the node group that Kubernetes does not take.",
+            "Services of other namespaces get theirs. It is tried again by itself.",
+            "The message names the namespace and has the API server's words: raise the quota, or mend the node group's volume specs.",
+        ),
+        Row(
             Reason.VOLUME_NAME_CONFLICT,
             Course.WAITING,
             "a volume or claim of the name it needs belongs to somebody else",

@@ -254,6 +254,7 @@ def test_a_namespace_that_takes_no_claim_is_named_and_keeps_no_other_waiting(sce
         lambda: f"namespace {full}: " in scene.condition(type="Servable").get("message", ""), "told"
     )
     assert scene.condition(type="Servable")["status"] == "False"
+    assert scene.condition(type="Servable")["reason"] == "VolumeRefused"
     assert "team" not in scene.condition(type="Servable")["message"]
     scene.control_plane.kubectl("delete", "resourcequota", scene.name("none"), "-n", full)
     scene.wait(lambda: bound(scene, namespace="full"), "claim bound when it may", seconds=60)
