@@ -4,12 +4,13 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-from huggingface_hub import snapshot_download
 
 from agent.adopt import equal_files
 from shared.domain.storage_key import storage_key
@@ -301,13 +302,23 @@ def test_an_existing_folder_of_somebody_else_is_adopted_when_it_is_equal(
 
 
 def test_what_kserves_downloader_left_of_a_hub_model_is_adopted_with_its_notes(
-    cli: Cli, hub: HubServer, root: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, hub: HubServer, root: Path
 ) -> None:
     model = {"config.json": b"{}", "sub/weights.safetensors": os.urandom(100_000)}
     hub.add("kserve/llama", model)
     folder = root / "models" / storage_key("hf://kserve/llama")
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    snapshot_download("kserve/llama", local_dir=folder, endpoint=hub.endpoint, token=False)
+    # A process of its own: in this one the library's client may be the agent's.
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from huggingface_hub import snapshot_download as f; f('kserve/llama', local_dir=sys.argv[1], token=False)",
+            str(folder),
+        ],
+        check=True,
+        timeout=60,
+        env={**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1"},
+    )
     notes = files_below(folder).keys() - model.keys()
     assert notes
     cli.environment["HF_ENDPOINT"] = hub.endpoint
