@@ -176,9 +176,9 @@ def test_who_loses_the_network_or_dies_is_succeeded_within_the_lease_and_writes_
     taken = time.monotonic()
     gateways[old].cut(False)
     scene.wait(lambda: scene.ready("n"), "nothing is lost")
+    scene.wait(lambda: "another leads" in replicas[old].output(), "the old leader looks again")
     assert not leads(replicas[old])
     assert "leadership lost" in replicas[old].output()
-    assert "another leads" in replicas[old].output()
     assert [p for p in gateways[old].since(began) if p.decides and p.passed] == []
     assert [
         p for p in gateways[new].since(began) if p.decides and p.at < taken - LEASE_SECONDS
