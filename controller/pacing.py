@@ -19,9 +19,9 @@ _FIRST: Final = 0.2  # of the debounce: a first change waits a moment for others
 # Copies of many nodes change together: counted up to five times less often.
 _NODES_PER_DEBOUNCE: Final = 50
 _SLOWEST: Final = 5.0
-# Summing up one copy takes about 7 µs, so all statuses together take a fourteenth of a core; and a fleet that fills anew costs its
+# Summing up one copy takes about 7 µs, so all statuses together take a seventeenth of a core; and a fleet that fills anew costs its
 # caches three or four statuses each.
-_COPIES_PER_DEBOUNCE: Final = 10_000
+_COPIES_PER_DEBOUNCE: Final = 8_000
 _SLOWEST_OF_ALL: Final = 60.0
 _FREE_REWRITES: Final = 5  # what people undo by hand is set right at once
 _REWRITE_CAP_SECONDS: Final = 60.0

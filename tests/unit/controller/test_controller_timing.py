@@ -80,7 +80,7 @@ def test_a_first_change_is_written_soon_and_the_next_only_after_the_debounce() -
     pace.wrote("m", 10, missing=3)
     assert waiting(pace, 10.25, "copies") == 0.75
     assert waiting(pace, 10.25, "progress") == 4.75
-    assert waiting(pace, 10.25, "copies", nodes=1000, caches=100) == 9.75
+    assert waiting(pace, 10.25, "copies", nodes=1000, caches=100) == 12.25
     assert waiting(pace, 10.25, "copies", nodes=3000, caches=300) == 59.75
     assert waiting(pace, 10.25, "progress", nodes=3000, caches=300) == 59.75
     assert waiting(pace, 10.25, "copies", nodes=5000, caches=1000) == 59.75
