@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from controller import routes, routes_serving
 from controller.herald import Herald
@@ -19,10 +19,6 @@ from shared.domain.views import CacheView, GroupView, LeaseView, NodeView, WorkV
 from shared.kube.metrics import KubeMetrics
 from shared.kube.resource import ObjectKey
 from shared.kube.workqueue import WorkQueue
-
-_YIELD_SECONDS: Final = (
-    30.0  # a burst of a thousand work lists takes about as long on a small machine
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ class Router:
         self.world = world
         self.cache_pace = Pace(settings.status_debounce_seconds)
         self.group_pace = Pace(settings.status_debounce_seconds)
-        self.courtesy = Courtesy(liveness.clock, _YIELD_SECONDS)
+        self.courtesy = Courtesy(liveness.clock)
         self._liveness = liveness
         self._patience = Patience(liveness.clock, settings.removal_grace_seconds)
         self._settings = settings

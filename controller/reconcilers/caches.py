@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 from controller.actions import ApplyCacheStatus
 from controller.execute import Executor
 from controller.pacing import Rewrites, timeless
 from controller.planning.cache import plan_cache
 from controller.router import Router
+
+# A burst of a thousand work lists takes about as long on a small machine.
+_YIELD_SECONDS: Final = 30.0
 
 
 class CachePass:
@@ -31,7 +35,7 @@ class CachePass:
         world = self._router.world
         cache = world.caches.get(key)
         busy = cache is not None and cache.guarded and not cache.deleting and self._router.placing
-        if self._router.courtesy.yields(key, busy=busy) or cache is None:
+        if self._router.courtesy.yields(key, busy=busy, seconds=_YIELD_SECONDS) or cache is None:
             return None
         action = plan_cache(world, cache, now=self._now())
         if not isinstance(action, ApplyCacheStatus):

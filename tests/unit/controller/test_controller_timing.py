@@ -80,7 +80,7 @@ def test_a_first_change_is_written_soon_and_the_next_only_after_the_debounce() -
     pace.wrote("m", 10, missing=3)
     assert waiting(pace, 10.25, "copies") == 0.75
     assert waiting(pace, 10.25, "progress") == 4.75
-    assert waiting(pace, 10.25, "copies", nodes=1000, caches=100) == 12.25
+    assert waiting(pace, 10.25, "copies", nodes=1000, caches=100) == 31
     assert waiting(pace, 10.25, "copies", nodes=3000, caches=300) == 59.75
     assert waiting(pace, 10.25, "progress", nodes=3000, caches=300) == 59.75
     assert waiting(pace, 10.25, "copies", nodes=5000, caches=1000) == 59.75
@@ -108,19 +108,19 @@ def test_that_the_last_copy_is_there_is_told_at_once_however_large_the_fleet() -
 
 def test_statuses_give_way_to_work_lists_but_not_for_ever() -> None:
     clock = Clock()
-    courtesy = Courtesy(clock, 10)
-    assert courtesy.yields("m", busy=True)
+    courtesy = Courtesy(clock)
+    assert courtesy.yields("m", busy=True, seconds=10)
     clock.now = 9
-    assert courtesy.yields("m", busy=True)
+    assert courtesy.yields("m", busy=True, seconds=10)
     assert courtesy.due(busy=True) == []
     assert courtesy.due(busy=False) == ["m"]
     clock.now = 10
     assert courtesy.due(busy=True) == ["m"]
-    assert not courtesy.yields("m", busy=True)
+    assert not courtesy.yields("m", busy=True, seconds=10)
     clock.now = 11
-    assert courtesy.yields("m", busy=True)
+    assert courtesy.yields("m", busy=True, seconds=10)
     clock.now = 12
-    assert not courtesy.yields("m", busy=False)
+    assert not courtesy.yields("m", busy=False, seconds=10)
     assert courtesy.due(busy=False) == []
 
 
