@@ -61,7 +61,7 @@ def run(
     ] = None,
 ) -> None:
     """Serve this node: what its LocalModelNode names comes to be on its disk."""
-    from agent.start import serve
+    from agent.node.start import serve
 
     raise typer.Exit(serve(config=config, kubeconfig=kubeconfig))
 

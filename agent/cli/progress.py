@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agent.cli.outcome import say
-from agent.progress import CopyWatch
+from agent.copying.progress import CopyWatch
 from shared.domain.quantity import human_bytes
 from shared.domain.reasons import Reason
 

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from agent.access import GivenCredentials
-from agent.assembly import Limits, assemble, now
 from agent.blocking import Blocking
 from agent.cli.outcome import Exit, code_for, files, put, say
 from agent.cli.progress import shown
-from agent.copy import Copier, Have
+from agent.copying.access import GivenCredentials
+from agent.copying.assembly import Limits, assemble, now
+from agent.copying.copy import Copier, Have
+from agent.copying.progress import CopyWatch
+from agent.copying.tracing import trace_copy
 from agent.errors import FetchError, Retryable
 from agent.planning.desired import Wanted, group, read_work_list
 from agent.policy import SourcePolicy
-from agent.progress import CopyWatch
 from agent.sources.credentials import Credentials
 from agent.storage.store import Store
 from agent.storage.tree import Tree
-from agent.tracing import trace_copy
 from agent.transfer.budget import Budget
 from shared.api.node import LocalModelInfo
 from shared.domain.backoff import delay

@@ -22,6 +22,6 @@ def main(arguments: list[str]) -> None:
     add_log_level(parser)
     options = parser.parse_args(arguments)
     use_log_level(options)
-    from agent.start import serve
+    from agent.node.start import serve
 
     sys.exit(serve(config=options.config, kubeconfig=options.kubeconfig))

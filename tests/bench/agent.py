@@ -13,13 +13,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.access import GivenCredentials
-from agent.assembly import Limits, assemble
 from agent.blocking import Blocking
 from agent.cli.pull import PullOptions, wanted_from
-from agent.copy import Have
+from agent.copying.access import GivenCredentials
+from agent.copying.assembly import Limits, assemble
+from agent.copying.copy import Have
+from agent.copying.progress import CopyWatch
 from agent.policy import SourcePolicy
-from agent.progress import CopyWatch
 from agent.storage.store import Store
 
 

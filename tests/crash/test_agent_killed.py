@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.assembly import now
-from agent.scrub import load
+from agent.copying.assembly import now
+from agent.node.scrub import load
 from agent.storage.store import Store
 from shared.domain.storage_key import storage_key
 from tests.support import agent_worker

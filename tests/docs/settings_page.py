@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from agent.settings import AgentSettings
+from agent.node.settings import AgentSettings
 from controller.settings import ControllerSettings
 from shared.ops import generated
 from shared.ops.settings import ENV_PREFIX, Settings

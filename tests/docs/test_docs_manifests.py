@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from agent.node.settings import AgentSettings
 from agent.policy import SourcePolicy
-from agent.settings import AgentSettings
 from agent.sources.credentials import Credentials
 from agent.sources.registry import open_source
 from controller.settings import ControllerSettings

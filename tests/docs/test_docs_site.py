@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agent.settings import AgentSettings
-from agent.tuning import budget_of
+from agent.node.settings import AgentSettings
+from agent.node.tuning import budget_of
 from shared.ops import api_page
 from tests.docs import settings_page
 from tests.docs.blocks import PAGES

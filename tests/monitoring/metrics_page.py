@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from agent.metrics import AgentMetrics
+from agent.node.metrics import AgentMetrics
 from agent.policy import SourcePolicy
 from agent.transfer.budget import Budget
 from agent.transfer.engine import Engine

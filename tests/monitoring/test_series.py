@@ -5,12 +5,12 @@ from collections.abc import Callable
 import pytest
 from prometheus_client import CollectorRegistry
 
-from agent.metrics import FAILURES, AgentMetrics, scheme_label
+from agent.copying.progress import CopyWatch, Phase
+from agent.node.metrics import FAILURES, AgentMetrics, scheme_label
+from agent.node.report import failing
 from agent.planning.desired import group, read_work_list
 from agent.planning.status import CopyView, Scene, build_status
 from agent.planning.world import Limits, World
-from agent.progress import CopyWatch, Phase
-from agent.report import failing
 from controller.metrics import FleetMetrics
 from controller.planning.work_list import plan_node
 from controller.world import World as Fleet

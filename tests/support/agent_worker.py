@@ -8,14 +8,14 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from agent import scrub
-from agent.access import GivenCredentials
-from agent.assembly import Limits, Parts, assemble, now
 from agent.blocking import Blocking
 from agent.cli.pull import PullOptions, wanted_from
-from agent.copy import Have
+from agent.copying.access import GivenCredentials
+from agent.copying.assembly import Limits, Parts, assemble, now
+from agent.copying.copy import Have
+from agent.copying.progress import CopyWatch
+from agent.node import scrub
 from agent.policy import SourcePolicy
-from agent.progress import CopyWatch
 from agent.sources.hf import HfSource
 from agent.storage.store import Store
 from agent.transfer.budget import Budget

@@ -8,11 +8,11 @@ from pathlib import Path
 from agent.cli.doctor import folder, machine
 from agent.cli.doctor.finding import Finding, Level, Tell, as_json, show
 from agent.cli.outcome import Exit, put, say
+from agent.node.settings import AgentSettings
+from agent.node.tuning import budget_of, policy_of
 from agent.policy import SourcePolicy
-from agent.settings import AgentSettings
 from agent.sources.credentials import Credentials
 from agent.transfer.budget import Budget
-from agent.tuning import budget_of, policy_of
 from shared.ops.settings import SettingsError, load
 
 # Their failure means that the folder cannot be used, whatever the source says.

@@ -7,8 +7,8 @@ from typing import Final
 from agent.cli.doctor.clock import compared
 from agent.cli.doctor.finding import Tell, fail, ok, warn
 from agent.errors import FetchError
+from agent.node.settings import AgentSettings
 from agent.policy import SourcePolicy
-from agent.settings import AgentSettings
 from agent.sources.web import Web
 from agent.tls import Tls
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from agent.access import GivenCredentials
-from agent.assembly import Limits, assemble
 from agent.blocking import Blocking
 from agent.cli.pull import PullOptions, wanted_from
-from agent.copy import Have, Outcome
+from agent.copying.access import GivenCredentials
+from agent.copying.assembly import Limits, assemble
+from agent.copying.copy import Have, Outcome
+from agent.copying.progress import CopyWatch
+from agent.copying.space import LacksSpace
 from agent.policy import SourcePolicy
-from agent.progress import CopyWatch
-from agent.space import LacksSpace
 from agent.storage.store import Store
 from shared.domain.storage_key import storage_key
 from tests.component.agent.terminal import Cli

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adopt import equal_files
+from agent.copying.adopt import equal_files
 from shared.domain.storage_key import storage_key
 from tests.component.agent.terminal import Cli, files_below
 from tests.support.servers.gcs import GcsServer
@@ -342,7 +342,7 @@ def test_a_folder_that_cannot_be_read_is_not_equal(
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    for name in ("agent.adopt.hash_file", "pathlib.Path.iterdir"):
+    for name in ("agent.copying.adopt.hash_file", "pathlib.Path.iterdir"):
         with monkeypatch.context() as patched:
             patched.setattr(name, refuse)
             assert equal_files(tmp_path, wanted, lambda: False) is None

@@ -12,23 +12,23 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry
 
-from agent.access import CredentialsReader, GivenCredentials, Reading
-from agent.assembly import Limits as CopyLimits
-from agent.assembly import assemble, now
 from agent.blocking import Blocking
-from agent.memory import Memory
-from agent.metrics import AgentMetrics
+from agent.copying.access import CredentialsReader, GivenCredentials, Reading
+from agent.copying.assembly import Limits as CopyLimits
+from agent.copying.assembly import assemble, now
+from agent.copying.shelf import Shelf
+from agent.node.memory import Memory
+from agent.node.metrics import AgentMetrics
+from agent.node.reconciler import Reconciler
+from agent.node.report import Reporter
+from agent.node.status import StatusWriter
+from agent.node.work import Worker
 from agent.planning.desired import Access
 from agent.planning.retry import RetryPolicy
 from agent.planning.world import Limits
 from agent.policy import SourcePolicy
-from agent.reconciler import Reconciler
-from agent.report import Reporter
-from agent.shelf import Shelf
-from agent.status import StatusWriter
 from agent.storage.disk import Disk
 from agent.storage.store import Store
-from agent.work import Worker
 from shared.api.meta import ObjectMeta
 from shared.api.node import (
     AgentInfo,

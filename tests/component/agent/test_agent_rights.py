@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.access import GivenCredentials
-from agent.assembly import Limits, assemble
 from agent.blocking import Blocking
 from agent.cli.pull import PullOptions, wanted_from
-from agent.copy import Copier, Have
+from agent.copying.access import GivenCredentials
+from agent.copying.assembly import Limits, assemble
+from agent.copying.copy import Copier, Have
+from agent.copying.progress import CopyWatch
 from agent.errors import Retryable
 from agent.policy import SourcePolicy
-from agent.progress import CopyWatch
 from agent.storage.store import Store
 from shared.domain.reasons import Reason
 from shared.domain.storage_key import storage_key

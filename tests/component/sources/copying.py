@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.access import CredentialsReader, GivenCredentials
-from agent.assembly import Limits, assemble, now
 from agent.blocking import Blocking
-from agent.copy import Copier, Have, Outcome
+from agent.copying.access import CredentialsReader, GivenCredentials
+from agent.copying.assembly import Limits, assemble, now
+from agent.copying.copy import Copier, Have, Outcome
+from agent.copying.progress import CopyWatch
 from agent.manifest import Strength
 from agent.planning.desired import Wanted, group, read_work_list
 from agent.policy import SourcePolicy
-from agent.progress import CopyWatch
 from agent.sources.credentials import Credentials
 from agent.storage.store import Store
 from agent.storage.tree import Tree

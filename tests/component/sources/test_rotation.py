@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from agent.access import Reading
-from agent.copy import Outcome
+from agent.copying.access import Reading
+from agent.copying.copy import Outcome
 from agent.errors import Stalled
 from agent.planning.desired import Access
 from agent.planning.retry import SecretVersions

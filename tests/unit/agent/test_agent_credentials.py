@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from agent.credentials import KubernetesCredentials
 from agent.errors import Retryable
+from agent.node.credentials import KubernetesCredentials
 from agent.planning.desired import Access
 from shared.domain.reasons import Reason
 from shared.kube.client import KubeClient

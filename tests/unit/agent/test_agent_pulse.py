@@ -2,8 +2,8 @@
 
 from structlog.testing import capture_logs
 
-from agent.progress import CopyWatch
-from agent.pulse import Pulse
+from agent.copying.progress import CopyWatch
+from agent.node.pulse import Pulse
 
 
 def test_a_long_copy_says_every_thirty_seconds_how_far_it_is() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from agent.requests import answer_requests
+from agent.node.requests import answer_requests
 from agent.storage.requests import ask, asked, in_use
 from agent.storage.store import Store
 from shared.domain.storage_key import storage_key

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from agent.node.scrub import Scrub, load, save
 from agent.planning.scrub import Reading, bytes_per_second, next_files, next_tree
-from agent.scrub import Scrub, load, save
 from agent.storage.store import Store
 from shared.domain.storage_key import storage_key
 from tests.support.trees import EPOCH, KEY, publish, strays

@@ -8,13 +8,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from agent.blocking import Blocking
-from agent.metrics import AgentMetrics
+from agent.copying.shelf import Shelf
+from agent.copying.space import Ledger
+from agent.node.metrics import AgentMetrics
+from agent.node.report import Reporter
+from agent.node.status import StatusWriter
 from agent.planning.desired import read_work_list
 from agent.planning.world import Disk, Limits, Running, Work
-from agent.report import Reporter
-from agent.shelf import Shelf
-from agent.space import Ledger
-from agent.status import StatusWriter
 from agent.storage.store import Store
 from shared.api.meta import ObjectMeta
 from shared.api.node import AgentInfo, LocalModelNode, NodeSpec, NodeStorage

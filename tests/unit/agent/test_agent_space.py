@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from agent.blocking import Blocking
+from agent.copying.progress import Rate
+from agent.copying.space import LacksSpace, Ledger, written
 from agent.errors import Stalled
-from agent.progress import Rate
-from agent.space import LacksSpace, Ledger, written
 from agent.storage.tree import Usage
 from shared.domain.reasons import Reason
 
@@ -45,7 +45,7 @@ class SmallDisk:
 
 @pytest.fixture
 async def disk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SmallDisk]:
-    monkeypatch.setattr("agent.space._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("agent.copying.space._LOOK_SECONDS", 0.02)
     small = SmallDisk()
     blocking = Blocking(2)
     small.ledger = Ledger(

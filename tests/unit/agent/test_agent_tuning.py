@@ -2,9 +2,9 @@ import asyncio
 import logging
 from pathlib import Path
 
-from agent.settings import AgentSettings
+from agent.node.settings import AgentSettings
+from agent.node.tuning import budget_of, follow_settings
 from agent.transfer.budget import Budget
-from agent.tuning import budget_of, follow_settings
 
 
 async def test_a_changed_file_changes_the_budget_and_a_broken_one_does_not(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.settings import AgentSettings
+from agent.node.settings import AgentSettings
 from controller.settings import ControllerSettings
 from shared.ops.settings import Settings, load
 

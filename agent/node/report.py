@@ -3,8 +3,12 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 
-from agent.memory import Memory, restore
-from agent.metrics import AgentMetrics, scheme_label
+from agent.copying.progress import CopyWatch
+from agent.copying.shelf import Shelf
+from agent.node.memory import Memory, restore
+from agent.node.metrics import AgentMetrics, scheme_label
+from agent.node.pulse import Pulse
+from agent.node.status import StatusWriter
 from agent.planning.desired import Entry
 from agent.planning.status import (
     CopyView,
@@ -14,10 +18,6 @@ from agent.planning.status import (
     still_evicting,
 )
 from agent.planning.world import Limits, World
-from agent.progress import CopyWatch
-from agent.pulse import Pulse
-from agent.shelf import Shelf
-from agent.status import StatusWriter
 from shared.api.node import AgentInfo, LocalModelNode, LocalModelNodeStatus, ModelReport, ModelState
 
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from agent.progress import CopyWatch, Phase
+from agent.copying.progress import CopyWatch, Phase
 from agent.sources.registry import SCHEMES
 from agent.transfer.engine import Engine
 from shared.api.node import LocalModelNodeStatus, ModelState

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import structlog
 
-from agent.metrics import AgentMetrics
+from agent.node.metrics import AgentMetrics
 from agent.planning.difference import Change, change
 from shared.api.meta import API_VERSION
 from shared.api.node import LocalModelNode, LocalModelNodeStatus

@@ -6,9 +6,9 @@ from typing import Final
 
 import structlog
 
-from agent.assembly import Limits
+from agent.copying.assembly import Limits
+from agent.node.settings import AgentSettings
 from agent.policy import SourcePolicy
-from agent.settings import AgentSettings
 from agent.transfer.budget import Budget
 from shared.ops.following import LOOK_SECONDS, follow
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from agent.asking import Judgement
+from agent.copying.asking import Judgement
+from agent.copying.space import LacksSpace
 from agent.errors import FetchError, Stalled
 from agent.planning.desired import Access, Wanted
 from agent.planning.retry import Failure, RetryPolicy, SecretVersions, failed
 from agent.planning.status import expects_copies
 from agent.planning.world import Published
-from agent.space import LacksSpace
 from shared.api.node import LocalModelNode, LocalModelNodeStatus, ModelState
 
 SecretsSeen = Mapping[Access, SecretVersions]

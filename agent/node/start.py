@@ -6,8 +6,8 @@ from pathlib import Path
 
 import structlog
 
-from agent.app import Agent
-from agent.settings import AgentSettings
+from agent.node.app import Agent
+from agent.node.settings import AgentSettings
 from shared.kube.client import KubeClient
 from shared.kube.errors import ApiError
 from shared.kube.metrics import KubeMetrics

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from agent.copying.space import Ledger, written
 from agent.errors import FetchError
 from agent.planning.selection import selections_from_json
 from agent.planning.world import Disk, Published
-from agent.space import Ledger, written
 from agent.storage.errors import translated
 from agent.storage.layout import PRIVATE
 from agent.storage.store import Store

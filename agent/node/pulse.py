@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from agent.progress import CopyWatch
+from agent.copying.progress import CopyWatch
 
 # Two lines a minute and copy: enough to see it move, few enough to keep for a day.
 _SECONDS: Final = 30.0

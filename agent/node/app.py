@@ -13,26 +13,26 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from agent.assembly import Parts, assemble, now
 from agent.blocking import Blocking
-from agent.credentials import KubernetesCredentials
-from agent.memory import Memory
-from agent.metrics import AgentMetrics
+from agent.copying.assembly import Parts, assemble, now
+from agent.copying.shelf import Shelf
+from agent.node.credentials import KubernetesCredentials
+from agent.node.memory import Memory
+from agent.node.metrics import AgentMetrics
+from agent.node.recheck import recheck_credentials
+from agent.node.reconciler import Reconciler
+from agent.node.report import Reporter
+from agent.node.requests import answer_requests
+from agent.node.scrub import Scrub
+from agent.node.settings import AgentSettings
+from agent.node.status import StatusWriter
+from agent.node.tuning import budget_of, follow_settings, limits_of, policy_of
+from agent.node.work import Worker
 from agent.planning.retry import RetryPolicy
 from agent.planning.world import Limits
-from agent.recheck import recheck_credentials
-from agent.reconciler import Reconciler
-from agent.report import Reporter
-from agent.requests import answer_requests
-from agent.scrub import Scrub
-from agent.settings import AgentSettings
-from agent.shelf import Shelf
-from agent.status import StatusWriter
 from agent.storage.errors import StoreError
 from agent.storage.store import Store
 from agent.transfer.budget import Budget
-from agent.tuning import budget_of, follow_settings, limits_of, policy_of
-from agent.work import Worker
 from shared.api.node import AgentInfo, LocalModelNode
 from shared.kube.client import KubeClient
 from shared.kube.heartbeat import Heartbeat

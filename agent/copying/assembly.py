@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from agent.access import CredentialsReader
-from agent.asking import Asking
 from agent.blocking import Blocking
-from agent.copy import Copier
+from agent.copying.access import CredentialsReader
+from agent.copying.asking import Asking
+from agent.copying.copy import Copier
+from agent.copying.shelf import EVERY_KEY, holders
+from agent.copying.space import Ledger
 from agent.planning.desired import Wanted
 from agent.policy import SourcePolicy
-from agent.shelf import EVERY_KEY, holders
-from agent.space import Ledger
 from agent.storage.store import Store
 from agent.transfer.budget import Budget
 from agent.transfer.engine import Engine

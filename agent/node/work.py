@@ -7,16 +7,16 @@ from datetime import datetime
 import structlog
 
 from agent.blocking import Blocking
-from agent.copy import Copier, Have
+from agent.copying.copy import Copier, Have
+from agent.copying.progress import CopyWatch
+from agent.copying.shelf import Shelf
+from agent.copying.tracing import trace_copy
 from agent.errors import FetchError, Retryable
-from agent.memory import Memory
-from agent.metrics import AgentMetrics, scheme_label
+from agent.node.memory import Memory
+from agent.node.metrics import AgentMetrics, scheme_label
 from agent.planning.desired import Wanted
 from agent.planning.retry import Failure
 from agent.planning.sync import Cause
-from agent.progress import CopyWatch
-from agent.shelf import Shelf
-from agent.tracing import trace_copy
 from shared.domain.quantity import human_bytes
 from shared.domain.reasons import Reason
 from shared.domain.uri import redact

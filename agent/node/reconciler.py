@@ -10,7 +10,10 @@ from typing import Any, assert_never
 import structlog
 
 from agent.blocking import Blocking
-from agent.memory import Memory
+from agent.copying.progress import CopyWatch
+from agent.node.memory import Memory
+from agent.node.report import Reporter
+from agent.node.work import Worker
 from agent.planning.desired import Entry, Wanted, group, read_work_list
 from agent.planning.sync import (
     Adopt,
@@ -25,9 +28,6 @@ from agent.planning.sync import (
     sync,
 )
 from agent.planning.world import Disk, Limits, Running, Work, World
-from agent.progress import CopyWatch
-from agent.report import Reporter
-from agent.work import Worker
 from shared.api.node import LocalModelNode
 from shared.kube.metrics import KubeMetrics
 

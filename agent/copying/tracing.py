@@ -1,7 +1,7 @@
 """What a trace tells of a copy."""
 
+from agent.copying.progress import CopyWatch
 from agent.planning.desired import Wanted
-from agent.progress import CopyWatch
 from agent.storage.tree import Tree
 from shared.domain.reasons import Reason
 from shared.domain.uri import redact

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from agent.adopt import equal_files
-from agent.asking import Asking, Judgement
 from agent.blocking import Blocking
+from agent.copying.adopt import equal_files
+from agent.copying.asking import Asking, Judgement
+from agent.copying.progress import CopyWatch, Phase
+from agent.copying.space import LacksSpace, Ledger
 from agent.errors import Retryable, SourceChanged, Stalled
 from agent.manifest import ArchiveKind, Manifest, RemoteFile, weakest
 from agent.planning.desired import Wanted
@@ -18,9 +20,7 @@ from agent.planning.selection import (
     selections_from_json,
     selections_to_json,
 )
-from agent.progress import CopyWatch, Phase
 from agent.sources.base import Source
-from agent.space import LacksSpace, Ledger
 from agent.storage.archive import unpack
 from agent.storage.errors import translated
 from agent.storage.layers import unpack_layers

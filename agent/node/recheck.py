@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import structlog
 
-from agent.access import CredentialsReader
+from agent.copying.access import CredentialsReader
 from agent.errors import FetchError
-from agent.memory import Memory
+from agent.node.memory import Memory
 from agent.planning.retry import Failure
 
 log = structlog.get_logger(__name__)

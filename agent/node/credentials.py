@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from agent.access import Reading
+from agent.copying.access import Reading
 from agent.errors import FetchError, Retryable, Stalled
 from agent.planning.desired import Access
 from agent.planning.retry import SecretVersions

@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from agent.access import CredentialsReader, Reading
+from agent.copying.access import CredentialsReader, Reading
+from agent.copying.progress import CopyWatch
 from agent.errors import FetchError, Retryable, Stalled
 from agent.manifest import Manifest, RemoteFile
 from agent.origin import LocalPath, Readable, SignedRequest
 from agent.planning.desired import Access, Wanted
 from agent.planning.selection import parse_uri
 from agent.policy import SourcePolicy
-from agent.progress import CopyWatch
 from agent.sources.base import Source
 from agent.sources.credentials import Credentials
 from agent.sources.registry import open_source
