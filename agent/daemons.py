@@ -4,8 +4,9 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -26,24 +27,45 @@ class Daemons(Executor):
     def __init__(self, most: int, *, name: str) -> None:
         self._most = most
         self._name = name
-        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._work: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
         self._count = 0
+        self._closed = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
-        self._work.put((future, partial(fn, *args, **kwargs)))
         with self._lock:
+            if self._closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._work.put((future, partial(fn, *args, **kwargs)))
             if self._count < self._most and not self._idle.acquire(blocking=False):
                 self._count += 1
                 name = f"{self._name}_{self._count}"
                 threading.Thread(target=self._run, name=name, daemon=True).start()
         return future
 
+    def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
+        """Threads end when nothing is left to do; that is never waited for."""
+        if wait:
+            raise ValueError("a thread may hang for ever: none is waited for")
+        with self._lock:
+            self._closed = True
+            if cancel_futures:
+                self._drop()
+            for _ in range(self._count):
+                self._work.put(None)
+
+    def _drop(self) -> None:
+        with suppress(Empty):
+            while True:
+                if (item := self._work.get_nowait()) is not None:
+                    item[0].cancel()
+
     def _run(self) -> None:
-        while True:
-            _carry_out(*self._work.get())
+        while (item := self._work.get()) is not None:
+            _carry_out(*item)
+            del item  # between two calls nothing of the first is kept
             self._idle.release()
 
 
@@ -63,7 +85,6 @@ async def aside(function: Callable[[Check], T]) -> T:
 
 
 def _carry_out(future: Future[Any], work: Callable[[], Any]) -> None:
-    """A frame of its own: between two calls nothing of the first is kept."""
     if not future.set_running_or_notify_cancel():
         return
     try:

@@ -3,11 +3,11 @@
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from agent.daemons import Daemons
 from agent.manifest import RemoteFile
 from agent.origin import Origin
 from agent.policy import SourcePolicy
@@ -63,9 +63,9 @@ class Engine:
         self._part_size = part_size
         self._writing = writing
         self._flow = Flow(budget, Pool(policy))
-        self._threads: ThreadPoolExecutor | None = None
-        self._hashing = ThreadPoolExecutor(_HASH_THREADS, thread_name_prefix="hashing")
-        self._reading = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="reading")
+        self._threads: Daemons | None = None
+        self._hashing = Daemons(_HASH_THREADS, name="hashing")
+        self._reading = Daemons(_READ_THREADS, name="reading")
         self._runs: dict[int, Run] = {}
 
     async def fetch(self, job: FetchJob, progress: Progress) -> tuple[FetchedFile, ...]:
@@ -124,9 +124,9 @@ class Engine:
         self._hashing.shutdown(wait=False, cancel_futures=True)
         self._reading.shutdown(wait=False, cancel_futures=True)
 
-    def _transfer_threads(self) -> ThreadPoolExecutor:
+    def _transfer_threads(self) -> Daemons:
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="transfer")
+            self._threads = Daemons(MOST_THREADS, name="transfer")
         return self._threads
 
     def _rest(self) -> None:

@@ -21,6 +21,16 @@ MIB = 1 << 20
 LARGE = {f"part-{n}.bin": random.Random(n).randbytes(6 * MIB) for n in range(8)}
 # Two at a time and three seconds from the end, so that four are complete when the program is killed, and two under way.
 SLOW = ("--max-rate", "8Mi", "--connections", "2")
+# As a network file system whose server is gone: the read never comes back, and no signal ends it.
+DEAD_SOURCE = """
+import os, sys, threading
+def hang(*_):
+    print("reading", flush=True)
+    threading.Event().wait()
+os.preadv = hang
+from agent.cli import main
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +80,26 @@ def test_an_interrupted_pull_says_that_it_can_go_on(
     assert again.code == 0, again.err
     assert transferred(again.err) <= 24 * MIB
     assert files_below(root / "models" / storage_key(uri)) == LARGE
+
+
+def test_a_read_that_never_comes_back_does_not_hold_the_program(
+    cli: Cli, tmp_path: Path, root: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "model.bin").write_bytes(b"weights")
+    program = subprocess.Popen(
+        [sys.executable, "-c", DEAD_SOURCE, "pull", f"file://{source}", "--root", str(root)],
+        env=cli.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "reading\n"
+    assert end(program, signal.SIGTERM).code == 130
+    again = cli("pull", f"file://{source}", "--root", root)
+    assert again.code == 0, again.err
 
 
 def test_a_second_program_on_one_folder_is_refused_and_reading_is_not(

@@ -72,3 +72,24 @@ def test_no_more_threads_than_allowed_work_at_a_time() -> None:
     for future in futures:
         future.result(5)
     assert len(running) == 3
+
+
+def test_after_the_shutdown_nothing_new_begins_and_threads_end() -> None:
+    pool, gate, began = Daemons(1, name="ending"), threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        gate.wait(5)
+
+    running, waiting = pool.submit(work), pool.submit(work)
+    assert began.wait(5)
+    pool.shutdown(cancel_futures=True)
+    assert waiting.cancelled()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        pool.submit(work)
+    gate.set()
+    running.result(5)
+    deadline = time.monotonic() + 5
+    while any(thread.name == "ending_1" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
