@@ -1,4 +1,4 @@
-"""Keys that wait for work, with the semantics of client-go's rate-limiting work queue."""
+"""Keys that wait for work, with the semantics of client-go's rate-limiting work queue, but what comes now does not come later too."""
 
 import asyncio
 import heapq
@@ -53,9 +53,10 @@ class WorkQueue(Generic[K]):
             )
 
     def add(self, key: K) -> None:
-        """Queue the key now; without effect when it waits already."""
+        """Queue the key now, and no more for later; without effect when it waits already."""
         if self._stopped or key in self._dirty:
             return
+        self._due.pop(key, None)
         self._dirty[key] = asyncio.get_running_loop().time()
         if self._metrics is not None:
             self._metrics.queue_adds.labels(self.name).inc()

@@ -44,8 +44,12 @@ class QueueMachine(RuleBasedStateMachine):
             self.queue.add(key)
 
         self.run(add())
+        self.add_now(key)
+
+    def add_now(self, key: str) -> None:
         if not self.stopped:
             self.dirty.add(key)
+            self.due.pop(key, None)
 
     @rule(key=KEYS, seconds=st.sampled_from([-1.0, 0.0, 1.0, 5.0, 50.0]))
     def add_after(self, key: str, seconds: float) -> None:
@@ -56,7 +60,7 @@ class QueueMachine(RuleBasedStateMachine):
         if self.stopped:
             return
         if seconds <= 0:
-            self.dirty.add(key)
+            self.add_now(key)
         elif key not in self.dirty:
             at = self.loop.time() + seconds
             self.due[key] = min(at, self.due.get(key, at))
