@@ -102,8 +102,8 @@ class Pace:
         earliest = now if written is None else written + self._debounce * weight
         return max(self._debounce * _FIRST, earliest - now)
 
-    def copy_changed(self, key: str) -> None:
-        """Perhaps the last that was missing."""
+    def landed(self, key: str) -> None:
+        """A copy came, or went: perhaps the last that was missing."""
         missing = self._missing.get(key)
         if missing:
             self._missing[key] = missing - 1

@@ -199,8 +199,8 @@ class Router:
             queues.groups.add_after(name, wait)
         for key in dirty.volumes:
             queues.volumes.add(key)
-        for key in dirty.copies:
-            self.cache_pace.copy_changed(key)
+        for key in dirty.landed:
+            self.cache_pace.landed(key)
         for key in dirty.caches | dirty.copies | dirty.progress:
             cache = self.world.caches.get(key)
             if cache is None:

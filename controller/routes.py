@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from controller.world import ANY_KEY, World
+from shared.api.node import ModelState
 from shared.domain.placement import EMPTY, Placement
 from shared.domain.views import CacheView, GroupView, NodeView, ReportView, WorkView
 
@@ -11,13 +12,15 @@ from shared.domain.views import CacheView, GroupView, NodeView, ReportView, Work
 @dataclass(slots=True)
 class Dirty:
     """`nodes` are due at once; `settling` once edits have calmed down. Of caches: `copies` when nodes hold something else now,
-    `progress` when nothing but bytes moved. Of groups: `figures` when only space was taken or came free.
+    `landed` when one of these may be the last to come or to go, `progress` when nothing but bytes moved. Of groups: `figures`
+    when only space was taken or came free.
     """
 
     nodes: set[str] = field(default_factory=set)
     settling: set[str] = field(default_factory=set)
     caches: set[str] = field(default_factory=set)
     copies: set[str] = field(default_factory=set)
+    landed: set[str] = field(default_factory=set)
     progress: set[str] = field(default_factory=set)
     groups: set[str] = field(default_factory=set)
     figures: set[str] = field(default_factory=set)
@@ -100,6 +103,7 @@ def node_changed(world: World, name: str, new: NodeView | None) -> Dirty:
         groups = before ^ after
     dirty.groups.update(groups)
     dirty.copies.update(key for group in groups for key in world.naming.get(group, ()))
+    dirty.landed.update(dirty.copies)
     return dirty
 
 
@@ -113,7 +117,7 @@ def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
     world.put_work(name, new)
     dirty = Dirty()
     answered = behind - world.unanswered(name)
-    dirty.copies.update(answered)
+    dirty.copies.update(answered - {ANY_KEY})
     if ANY_KEY in answered:
         dirty.copies.update(line.key for line in now.entries)
         dirty.copies.update(was.reports)
@@ -132,6 +136,13 @@ def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
         if max(measured, cache.size) != max(size, cache.size):
             dirty.settling.update(world.expected(cache))
             dirty.settling.update(world.holdings.listing(key))
+    dirty.landed.update(
+        key
+        for key in dirty.copies
+        if _landed(
+            was.reports.get(key), now.reports.get(key), told=not answered.isdisjoint({key, ANY_KEY})
+        )
+    )
     if _bears_on_list(was) != _bears_on_list(now) or (
         _bears_on_space(was) != _bears_on_space(now) and not _at_rest(world, now)
     ):
@@ -213,6 +224,16 @@ def _compare_reports(world: World, was: WorkView, now: WorkView, dirty: Dirty) -
             dirty.nodes.add(now.name)
         if new is not None and _astray(world, key, old, new):
             dirty.nodes.add(now.name)
+
+
+def _landed(old: ReportView | None, new: ReportView | None, *, told: bool) -> bool:
+    """Whether a copy is complete since now, or gone. told: the agent has seen only now what was asked of it."""
+    if new is None:
+        return told or old is not None
+    complete = new.state is ModelState.DOWNLOADED
+    return complete and (
+        told or old is None or (old.state, old.revision) != (new.state, new.revision)
+    )
 
 
 def _astray(world: World, key: str, old: ReportView | None, new: ReportView) -> bool:

@@ -298,6 +298,7 @@ class Cluster:
         self.dirty.settling |= dirty.settling
         self.dirty.caches |= dirty.caches
         self.dirty.copies |= dirty.copies
+        self.dirty.landed |= dirty.landed
         self.dirty.progress |= dirty.progress
         self.dirty.groups |= dirty.groups
         self.dirty.figures |= dirty.figures

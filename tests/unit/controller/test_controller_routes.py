@@ -33,6 +33,15 @@ def test_an_agents_first_answer_brings_no_new_plan_where_nothing_waits(cluster: 
     assert cluster.condition("m") == ("True", "Available")
 
 
+def test_only_a_copy_that_came_may_be_the_last_that_was_missing(cluster: Cluster) -> None:
+    cluster.report("a", report("m", "s3://models/m", "ModelDownloading", bytesTotal=8 * GIB))
+    assert cluster.dirty.copies == {"m"}
+    assert cluster.dirty.landed == set()
+    cluster.settle()
+    cluster.report("a", report("m", "s3://models/m", bytesTotal=8 * GIB))
+    assert cluster.dirty.landed == {"m"}
+
+
 def test_an_answer_brings_a_new_plan_where_something_waits_for_space(cluster: Cluster) -> None:
     cluster.put("cache", cache("n", size="8Gi", created=1))
     cluster.settle()

@@ -98,9 +98,9 @@ def test_edits_services_and_deletion_are_told_at_once_however_large_the_fleet() 
 def test_that_the_last_copy_is_there_is_told_at_once_however_large_the_fleet() -> None:
     pace = Pace(1.0)
     pace.wrote("m", 10, missing=2)
-    pace.copy_changed("m")
+    pace.landed("m")
     assert waiting(pace, 11, "copies", nodes=3000, caches=300) == 59
-    pace.copy_changed("m")
+    pace.landed("m")
     assert waiting(pace, 11, "copies", nodes=3000, caches=300) <= 0.25
     pace.wrote("m", 11)
     assert waiting(pace, 11, "copies", nodes=3000, caches=300) == 60, "nothing is missing any more"
