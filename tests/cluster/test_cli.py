@@ -12,7 +12,6 @@ from tests.cluster.scene import Scene
 from tests.support.controlplane import ControlPlane
 from tests.support.fleet import GIB, FleetThread
 from tests.support.processes import wait_until
-from tests.support.programs import Controller
 
 USERS = "cli-users"
 DENIED = {
@@ -26,24 +25,8 @@ DENIED = {
 
 
 @pytest.fixture(scope="module")
-def fleet(control_plane: ControlPlane) -> Iterator[FleetThread]:
-    with FleetThread(control_plane.admin_kubeconfig) as running:
-        yield running
-
-
-@pytest.fixture(scope="module", autouse=True)
-def controller(
-    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Controller]:
-    settings = {
-        "settle_seconds": 0.05,
-        "status_debounce_seconds": 0.1,
-        "agent_silence_seconds": 10,
-    }
-    made = Controller(control_plane, tmp_path_factory.mktemp("controller"), settings=settings)
-    made.start_ready()
-    yield made
-    made.stop()
+def settings() -> dict[str, Any]:
+    return {"agent_silence_seconds": 10}
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +62,10 @@ def editor(
 
 
 @pytest.fixture
-def scene(control_plane: ControlPlane, fleet: FleetThread) -> Iterator[Scene]:
-    """A group `gpu` with 100 GiB on each of the ready nodes a and b."""
-    made = Scene(control_plane)
-    made.add_group()
-    made.add_node("a")
-    made.add_node("b")
-    yield made
-    fleet.change(answers=True, outcomes={}, silent=set(), bytes_total=GIB)
-    made.clean()
+def scene(scene: Scene) -> Scene:
+    """And the ready node b."""
+    scene.add_node("b")
+    return scene
 
 
 def test_status_shows_what_the_agents_say(scene: Scene, viewer: Plugin, fleet: FleetThread) -> None:

@@ -1,48 +1,28 @@
 """A deleted cache goes when its bytes are gone, in whatever order things are deleted and whoever is away meanwhile."""
 
 import time
-from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tests.cluster.scene import Scene
-from tests.support.controlplane import ControlPlane
 from tests.support.fleet import FleetThread
 from tests.support.programs import Controller
 
 
 @pytest.fixture(scope="module")
-def fleet(control_plane: ControlPlane) -> Iterator[FleetThread]:
-    with FleetThread(control_plane.admin_kubeconfig) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def controller(
-    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Controller]:
-    settings = {"agent_silence_seconds": 3, "deletion_silence_seconds": 4, "settle_seconds": 0.05}
-    made = Controller(control_plane, tmp_path_factory.mktemp("controller"), settings=settings)
-    made.start_ready()
-    yield made
-    made.stop()
+def settings() -> dict[str, Any]:
+    return {"agent_silence_seconds": 3, "deletion_silence_seconds": 4}
 
 
 @pytest.fixture
-def scene(
-    control_plane: ControlPlane, controller: Controller, fleet: FleetThread
-) -> Iterator[Scene]:
-    """A group `gpu` with the ready nodes a and b, and a cache `m` that both hold."""
-    made = Scene(control_plane)
-    made.add_group()
-    made.add_node("a")
-    made.add_node("b")
-    made.add_cache()
-    made.wait(made.ready, "cache ready")
-    yield made
-    fleet.change(evicts=True, silent=set(), idle=set(), clock_error=timedelta())
-    made.clean()
+def scene(scene: Scene) -> Scene:
+    """And the ready node b, and a cache `m` that both hold."""
+    scene.add_node("b")
+    scene.add_cache()
+    scene.wait(scene.ready, "cache ready")
+    return scene
 
 
 def gone(scene: Scene) -> bool:

@@ -22,12 +22,6 @@ _RECOVERY_SECONDS = 40.0
 
 
 @pytest.fixture(scope="module")
-def fleet(control_plane: ControlPlane) -> Iterator[FleetThread]:
-    with FleetThread(control_plane.admin_kubeconfig) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def gateways(control_plane: ControlPlane) -> Iterator[tuple[Gateway, Gateway]]:
     with Gateway(control_plane) as first, Gateway(control_plane) as second:
         yield first, second

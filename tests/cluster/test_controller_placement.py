@@ -1,45 +1,19 @@
 """The controller on a real control plane, with its own rights, and a fleet of simulated agents."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from tests.cluster.scene import Scene
-from tests.support.controlplane import ControlPlane
 from tests.support.fleet import FleetThread
 from tests.support.programs import Controller
 
 
-@pytest.fixture(scope="module")
-def fleet(control_plane: ControlPlane) -> Iterator[FleetThread]:
-    with FleetThread(control_plane.admin_kubeconfig) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def controller(
-    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Controller]:
-    settings = {"settle_seconds": 0.05}
-    made = Controller(control_plane, tmp_path_factory.mktemp("controller"), settings=settings)
-    made.start_ready()
-    yield made
-    made.stop()
-
-
 @pytest.fixture
-def scene(
-    control_plane: ControlPlane, controller: Controller, fleet: FleetThread
-) -> Iterator[Scene]:
-    """A group `gpu` with the ready nodes a and b."""
-    made = Scene(control_plane)
-    made.add_group()
-    made.add_node("a")
-    made.add_node("b")
-    yield made
-    fleet.change(answers=True, evicts=True, outcomes={}, silent=set(), revision="r1")
-    made.clean()
+def scene(scene: Scene) -> Scene:
+    """And the ready node b."""
+    scene.add_node("b")
+    return scene
 
 
 def test_a_cache_reaches_its_nodes_and_becomes_ready(scene: Scene) -> None:

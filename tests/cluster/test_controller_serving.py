@@ -1,49 +1,24 @@
 """Volumes and claims for services on the real control plane, whose own controllers bind, release and collect them."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.cluster import kserve
 from tests.cluster.scene import Scene
-from tests.support.controlplane import ControlPlane
-from tests.support.fleet import FleetThread
-from tests.support.programs import Controller
 
 
 @pytest.fixture(scope="module")
-def fleet(control_plane: ControlPlane) -> Iterator[FleetThread]:
-    with FleetThread(control_plane.admin_kubeconfig) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def controller(
-    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Controller]:
-    kserve.install(control_plane, kserve.INFERENCE, kserve.LLM)
-    made = Controller(
-        control_plane, tmp_path_factory.mktemp("controller"), settings={"settle_seconds": 0.05}
-    )
-    made.start_ready()
-    yield made
-    kserve.uninstall(control_plane)
-    made.stop()
+def services() -> tuple[str, ...]:
+    return (kserve.INFERENCE, kserve.LLM)
 
 
 @pytest.fixture
-def scene(
-    control_plane: ControlPlane, controller: Controller, fleet: FleetThread
-) -> Iterator[Scene]:
-    """A group `gpu` with the ready node a, and a namespace `team`."""
-    made = Scene(control_plane)
-    made.add_group()
-    made.add_node("a")
-    made.add_namespace("team")
-    yield made
-    made.clean()
+def scene(scene: Scene) -> Scene:
+    """And a namespace `team`."""
+    scene.add_namespace("team")
+    return scene
 
 
 def volume(scene: Scene, name: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import pytest
 from tests.cluster import kserve
 from tests.cluster.scene import Scene
 from tests.support.controlplane import ControlPlane
-from tests.support.fleet import FleetThread
 from tests.support.programs import Controller
 
 
@@ -24,16 +23,11 @@ def controller(
 
 
 @pytest.fixture
-def scene(control_plane: ControlPlane, controller: Controller) -> Iterator[Scene]:
-    """A group `gpu` with the ready node a, whose agent finishes everything, and a namespace `team`."""
-    with FleetThread(control_plane.admin_kubeconfig):
-        made = Scene(control_plane)
-        made.add_group()
-        made.add_node("a")
-        made.add_namespace("team")
-        yield made
-        kserve.uninstall(control_plane)
-        made.clean()
+def scene(scene: Scene) -> Iterator[Scene]:
+    """And a namespace `team`."""
+    scene.add_namespace("team")
+    yield scene
+    kserve.uninstall(scene.control_plane)
 
 
 @pytest.mark.parametrize("version", ["v1alpha1", "v1alpha2"])

@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import threading
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -253,6 +253,10 @@ class FleetThread:
             self._fleet.nudge()
 
         self.do(change())
+
+    def reset(self) -> None:
+        """Let every agent do again what it does by default."""
+        self.change(**asdict(Behaviour()))
 
     async def _stop(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}

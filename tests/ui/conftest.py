@@ -4,6 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster.conftest import controller as controller
+from tests.cluster.conftest import fleet as fleet
+from tests.cluster.conftest import scene as scene
+from tests.cluster.conftest import services as services
+from tests.cluster.conftest import settings as settings
 from tests.support.browser import Browser
 
 

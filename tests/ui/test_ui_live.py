@@ -1,7 +1,8 @@
 """The page of a real controller on a real control plane, in a real browser; simulated agents move the copies."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -24,36 +25,17 @@ FOCUSED = "document.activeElement.getAttribute('aria-label')"
 
 
 @pytest.fixture(scope="module")
-def fleet(control_plane: ControlPlane) -> Iterator[FleetThread]:
-    with FleetThread(control_plane.admin_kubeconfig) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def controller(
-    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Controller]:
-    settings = {"settle_seconds": 0.05, "lease_seconds": 3}
-    made = Controller(control_plane, tmp_path_factory.mktemp("controller"), settings=settings)
-    made.start_ready()
-    yield made
-    made.stop()
+def settings() -> dict[str, Any]:
+    return {"lease_seconds": 3}
 
 
 @pytest.fixture
-def scene(
-    control_plane: ControlPlane, controller: Controller, fleet: FleetThread
-) -> Iterator[Scene]:
-    """A group `gpu` with the ready nodes a and b, which hold the cache m."""
-    made = Scene(control_plane)
-    made.add_group()
-    made.add_node("a")
-    made.add_node("b")
-    made.add_cache()
-    made.wait(made.ready, "cache ready")
-    yield made
-    fleet.change(outcomes={}, silent=set())
-    made.clean()
+def scene(scene: Scene) -> Scene:
+    """And the ready node b; both hold the cache m."""
+    scene.add_node("b")
+    scene.add_cache()
+    scene.wait(scene.ready, "cache ready")
+    return scene
 
 
 @pytest.fixture
