@@ -61,7 +61,8 @@ class S3Source:
         return replace(found, files=await self._with_digests(found.files))
 
     async def sign(self, file: RemoteFile) -> SignedRequest:
-        await self._open()
+        if self._client is None:
+            await self._open()
         pin = {"If-Match": file.validator} if file.validator else {}
         signed = {} if file.digests else CHECKSUM_MODE
         return SignedRequest(
@@ -166,8 +167,7 @@ class S3Source:
         self, method: str, key: str, *, headers: Mapping[str, str] | None = None
     ) -> str:
         try:
-            async with asyncio.timeout(_CALL_SECONDS):
-                return await self._presigner.url(method, key, headers=headers)
+            return await self._presigner.url(method, key, headers=headers)
         except Exception as exc:
             raise translate(exc, self._what) from exc
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import hmac
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -18,12 +20,22 @@ _TEMPORARY_SECONDS = 540.0
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+@dataclass(frozen=True, slots=True, repr=False)
+class _Common:
+    """What the signatures of a second have in common, as long as keys and headers stay the same. query: of the URL.
+
+    tail: of the canonical request, what follows the path. scope: of the text that is signed, what precedes the digest.
+    """
+
+    of: tuple[object, ...]
+    query: str
+    tail: str
+    scope: str
+    key: bytes
 
 
 class Presigner:
-    """Signs what `client` would sign; `credentials` None = nothing is signed."""
+    """Signs what `client` would sign; `credentials` None = nothing is signed. clock: seconds since 1970."""
 
     def __init__(
         self,
@@ -31,7 +43,7 @@ class Presigner:
         region: str,
         credentials: Any | None,
         *,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """base: what every URL begins with, up to the key, without a query."""
         parts = urlsplit(base)
@@ -44,9 +56,7 @@ class Presigner:
         self._region = region
         self._credentials = credentials
         self._clock = clock
-        self._day_key: tuple[str, str, bytes] = ("", "", b"")
-        # The same for all files that are signed within a second.
-        self._query: tuple[tuple[str | None, ...], str] = ((), "")
+        self._common: _Common | None = None
 
     @classmethod
     async def of(cls, client: Any, bucket: str, credentials: Any | None) -> "Presigner":
@@ -71,25 +81,30 @@ class Presigner:
         if self._credentials is None:
             return self._base + name
         keys = await self._credentials.get_frozen_credentials()
-        moment = self._clock()
+        of = (keys, int(self._clock()), tuple((headers or {}).items()))
+        common = self._common
+        if common is None or common.of != of:
+            common = self._common = self._prepare(*of)
+        canonical = f"{method}\n{self._path}{name}\n{common.query}\n{common.tail}"
+        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        signature = _mac(common.key, f"{common.scope}{digest}").hex()
+        return f"{self._base}{name}?{common.query}&X-Amz-Signature={signature}"
+
+    def _prepare(self, keys: Any, second: int, headers: tuple[tuple[str, str], ...]) -> _Common:
+        moment = datetime.fromtimestamp(second, UTC)
         day, stamp = f"{moment:%Y%m%d}", f"{moment:%Y%m%dT%H%M%SZ}"
         scope = f"{day}/{self._region}/s3/aws4_request"
         signed = {"host": self._host}
-        signed.update(
-            (label.lower(), " ".join(value.split())) for label, value in (headers or {}).items()
-        )
+        signed.update((label.lower(), " ".join(value.split())) for label, value in headers)
         names = ";".join(sorted(signed))
-        shared = (f"{keys.access_key}/{scope}", stamp, keys.token, names)
-        if self._query[0] != shared:
-            self._query = (shared, _query(*shared))
-        text = self._query[1]
         lines = "".join(f"{label}:{signed[label]}\n" for label in sorted(signed))
-        canonical = f"{method}\n{self._path}{name}\n{text}\n{lines}\n{names}\nUNSIGNED-PAYLOAD"
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
-        if self._day_key[:2] != (keys.secret_key, day):
-            self._day_key = (keys.secret_key, day, _signing_key(keys.secret_key, day, self._region))
-        signature = _mac(self._day_key[2], f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}").hex()
-        return f"{self._base}{name}?{text}&X-Amz-Signature={signature}"
+        return _Common(
+            of=(keys, second, headers),
+            query=_query(f"{keys.access_key}/{scope}", stamp, keys.token, names),
+            tail=f"{lines}\n{names}\nUNSIGNED-PAYLOAD",
+            scope=f"{_ALGORITHM}\n{stamp}\n{scope}\n",
+            key=_signing_key(keys.secret_key, day, self._region),
+        )
 
 
 def _query(credential: str, stamp: str, token: str | None, names: str) -> str:

@@ -14,6 +14,8 @@ from shared.domain.reasons import Reason
 
 # Signing asks nobody, or a token service once in a while.
 _SIGN_SECONDS: Final = 60.0
+# Moving that limit for each of many files would take longer than most signatures.
+_STEP_SECONDS: Final = 1.0
 # All bytes of the file are there: worth more than one try.
 _LOOKS: Final = 3
 
@@ -29,9 +31,20 @@ class Routes:
 
     async def sign(self, unit: Unit) -> None:
         """Give every part that is still to be fetched a route that is valid now. Raises FetchError."""
-        for part in unit.parts:
-            if not part.finished and part.of.size != 0:
-                part.route = part.of.route = await self._route(part.of)
+        work, clock = unit.current, asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout(_SIGN_SECONDS) as bound:
+                for part in unit.parts:
+                    if part.finished or part.of.size == 0:
+                        continue
+                    work = part.of
+                    part.route = work.route = await self._route(work)
+                    if (now := clock()) - began >= _STEP_SECONDS:
+                        began = now
+                        bound.reschedule(now + _SIGN_SECONDS)
+        except TimeoutError as exc:
+            raise _too_late(work) from exc
 
     def go_on(self, work: FileWork) -> bool:
         """To the next place that serves the file; False when that is the first one again, or there is no other."""
@@ -72,7 +85,7 @@ class Routes:
             return route
         if isinstance(route, Route) and not route.expires(now=monotonic()):
             return route
-        signed = await self._signed(work)
+        signed = await self._origins[work.origin].sign(work.file)
         return signed if isinstance(signed, LocalPath | Readable) else new_route(signed)
 
     async def _signed(self, work: FileWork) -> SignedRequest | LocalPath | Readable:
@@ -84,7 +97,11 @@ async def _in_time(asked: Awaitable[T], work: FileWork) -> T:
         async with asyncio.timeout(_SIGN_SECONDS):
             return await asked
     except TimeoutError as exc:
-        raise Retryable(
-            Reason.SOURCE_UNREACHABLE,
-            f"{work.file.path}: no signed request within {_SIGN_SECONDS:.0f} s",
-        ) from exc
+        raise _too_late(work) from exc
+
+
+def _too_late(work: FileWork) -> Retryable:
+    return Retryable(
+        Reason.SOURCE_UNREACHABLE,
+        f"{work.file.path}: no signed request within {_SIGN_SECONDS:.0f} s",
+    )

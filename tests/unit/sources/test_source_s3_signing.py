@@ -48,7 +48,7 @@ async def test_a_url_is_signed_as_botocore_signs_it(
 ) -> None:
     monkeypatch.setattr(auth, "get_current_datetime", lambda: MOMENT.replace(tzinfo=None))
     keys = Keys(token)
-    ours = await Presigner(base, "eu-west-1", keys, clock=lambda: MOMENT).url(
+    ours = await Presigner(base, "eu-west-1", keys, clock=MOMENT.timestamp).url(
         "GET", key, headers=headers
     )
     request = AWSRequest("GET", base + quote(key, safe="/~"), headers=dict(headers))
@@ -57,3 +57,21 @@ async def test_a_url_is_signed_as_botocore_signs_it(
     theirs = str(request.url)
     assert ours.partition("?")[0] == theirs.partition("?")[0]
     assert parse_qs(urlsplit(ours).query) == parse_qs(urlsplit(theirs).query)
+
+
+async def test_a_later_second_other_keys_and_other_headers_make_another_signature() -> None:
+    keys, moment = Keys(None), [MOMENT.timestamp()]
+    presigner = Presigner("https://b.s3.amazonaws.com/", "eu-west-1", keys, clock=lambda: moment[0])
+
+    async def signature(headers: Mapping[str, str]) -> str:
+        url = await presigner.url("GET", "k", headers=headers)
+        return parse_qs(urlsplit(url).query)["X-Amz-Signature"][0]
+
+    seen = [await signature({})]
+    assert await signature({}) == seen[0]
+    seen.append(await signature({"X-Amz-Checksum-Mode": "ENABLED"}))
+    moment[0] += 1
+    seen.append(await signature({}))
+    keys.frozen = SimpleNamespace(access_key="AKIDEXAMPLE", secret_key="another", token=None)
+    seen.append(await signature({}))
+    assert len(set(seen)) == 4
