@@ -7,6 +7,10 @@ from typing import Any, TypeVar
 from agent.tls import Tls
 
 
+def _secret() -> Any:
+    return field(default=None, repr=False, metadata={"secret": True})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """What every kind has. endpoint_overridden: the endpoint is a user's `storage.parameters`, the secrets are not."""
@@ -22,12 +26,17 @@ class Access:
         """Whether there is anything that strangers must not get."""
         return False
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """All that may be asked, when they are named."""
+        return () if self.endpoint_url is None else (self.endpoint_url,)
+
 
 @dataclass(frozen=True, slots=True)
 class S3Access(Access):
     access_key_id: str | None = None
-    secret_access_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
+    secret_access_key: str | None = _secret()
+    session_token: str | None = _secret()
     region: str | None = None
     path_style: bool | None = None
 
@@ -38,7 +47,7 @@ class S3Access(Access):
 
 @dataclass(frozen=True, slots=True)
 class GcsAccess(Access):
-    service_account: Mapping[str, Any] | None = field(default=None, repr=False)
+    service_account: Mapping[str, Any] | None = _secret()
 
     @property
     def secret(self) -> bool:
@@ -49,7 +58,7 @@ class GcsAccess(Access):
 class HubAccess(Access):
     """A model hub's token: Hugging Face or ModelScope."""
 
-    token: str | None = field(default=None, repr=False)
+    token: str | None = _secret()
 
     @property
     def secret(self) -> bool:
@@ -61,12 +70,12 @@ class AzureAccess(Access):
     """One of: the account's key, a SAS token, a bearer token, a service principal (tenant, client, its secret)."""
 
     account: str | None = None
-    key: str | None = field(default=None, repr=False)
-    sas: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
+    key: str | None = _secret()
+    sas: str | None = _secret()
+    token: str | None = _secret()
     tenant_id: str | None = None
     client_id: str | None = None
-    client_secret: str | None = field(default=None, repr=False)
+    client_secret: str | None = _secret()
 
     @property
     def secret(self) -> bool:
@@ -78,7 +87,7 @@ class AzureAccess(Access):
 class RegistryAccess(Access):
     """logins: user and password by registry host; user "" = the password is an identity token."""
 
-    logins: Mapping[str, tuple[str, str]] | None = field(default=None, repr=False)
+    logins: Mapping[str, tuple[str, str]] | None = _secret()
 
     @property
     def secret(self) -> bool:
@@ -96,12 +105,16 @@ class HdfsAccess(Access):
     unsupported: str | None = None
     user: str | None = None
     root: str | None = None
-    delegation: str | None = field(default=None, repr=False)
-    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    delegation: str | None = _secret()
+    headers: Mapping[str, str] | None = _secret()
 
     @property
     def secret(self) -> bool:
         return bool(self.delegation or self.headers) and not self.anonymous
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        return () if self.endpoint_url is None else (self.endpoint_url, *(self.standby or ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +122,7 @@ class GitAccess(Access):
     """host: where name and password may go; None = where the admin allows it."""
 
     user: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: str | None = _secret()
     host: str | None = None
 
     @property
@@ -121,7 +134,7 @@ class GitAccess(Access):
 class GenericAccess(Access):
     """options: what an entry whose type is the scheme gives to the library."""
 
-    options: Mapping[str, Any] | None = field(default=None, repr=False)
+    options: Mapping[str, Any] | None = _secret()
 
     @property
     def secret(self) -> bool:
@@ -141,7 +154,12 @@ def first(have: A, new: A) -> A:
 
 
 def over(below: A, above: A) -> A:
-    """`above` where it says anything, else `below`."""
+    """`above` where it says anything, else `below`; secrets of both are never mixed, nor sent to each other's places."""
+    if above.secret:
+        forgotten: dict[str, Any] = {
+            spec.name: None for spec in fields(below) if spec.metadata.get("secret")
+        }
+        below = replace(below, **forgotten)
     said: dict[str, Any] = {
         spec.name: getattr(above, spec.name)
         for spec in fields(above)

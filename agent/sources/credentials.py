@@ -178,17 +178,18 @@ class Credentials:
         _require_pair(
             said.s3, "storage.parameters.access_key_id", "storage.parameters.secret_access_key"
         )
-        below = replace(self.s3, session_token=None) if said.s3.secret else self.s3
+        # The host that a stored password is for is not a user's to say.
+        git = said.git if said.git.secret else replace(said.git, host=None)
         return replace(
             self,
-            s3=over(below, said.s3),
+            s3=over(self.s3, said.s3),
             gcs=over(self.gcs, said.gcs),
             hf=over(self.hf, said.hf),
             modelscope=over(self.modelscope, said.modelscope),
             azure=over(self.azure, said.azure),
             registry=over(self.registry, said.registry),
             hdfs=over(self.hdfs, said.hdfs),
-            git=over(self.git, said.git),
+            git=over(self.git, git),
             kind=said.kind or self.kind,
         )
 

@@ -119,7 +119,7 @@ def hdfs(values: Values) -> HdfsAccess:
         said["verify_ssl"] = not skip
     said["endpoint_url"] = nodes[0] if nodes else said["endpoint_url"]
     return HdfsAccess(
-        standby=nodes[1:] or None,
+        standby=nodes[1:] if nodes else None,
         unsupported=values.named(unsupported[0]) if unsupported else None,
         user=_word(values, "USER_PROXY"),
         root=values.text("HDFS_ROOTPATH"),

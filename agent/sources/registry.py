@@ -127,10 +127,9 @@ def _usable(credentials: Credentials, access: A, policy: SourcePolicy, scheme: s
             Reason.CREDENTIALS_MISSING,
             f"the named credentials hold nothing for {scheme}://",
         )
-    endpoint = access.endpoint_url
-    if endpoint is None or not access.endpoint_overridden:
+    if not access.endpoint_overridden:
         return access
-    if policy.may_receive_credentials(endpoint):
+    if all(policy.may_receive_credentials(endpoint) for endpoint in access.endpoints):
         return access
     if access.secret:
         raise Stalled(

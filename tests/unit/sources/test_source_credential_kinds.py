@@ -157,3 +157,55 @@ def test_stored_secrets_do_not_go_where_a_user_points(uri: str, entry: dict[str,
     with pytest.raises(Stalled) as caught:
         open_source(SourceUri.parse(uri), found, SourcePolicy())
     assert caught.value.reason is Reason.SOURCE_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("uri", "entry", "parameters"),
+    [
+        (
+            "webhdfs://m",
+            {"HDFS_DELEGATION_TOKEN": "t"},
+            {"HDFS_NAMENODE": "https://listed.example;https://evil.example"},
+        ),
+        ("git+https://evil.example/m", {"password": "p"}, {"host": "evil.example"}),
+        (
+            "git+https://evil.example/m",
+            {"password": "p", "host": "host"},
+            {"host": "evil.example", "username": "u"},
+        ),
+    ],
+)
+def test_no_name_of_a_host_in_parameters_opens_a_way_for_stored_secrets(
+    uri: str, entry: dict[str, str], parameters: dict[str, str]
+) -> None:
+    policy = SourcePolicy(credential_endpoints=frozenset({"listed.example"}))
+    found = Credentials.from_storage_config(entry, parameters)
+    with pytest.raises(Stalled) as caught:
+        open_source(SourceUri.parse(uri), found, policy)
+    assert caught.value.reason is Reason.SOURCE_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("kind", "entry", "own"),
+    [
+        ("azure", {"account_key": KEY}, {"sas_token": "sig=own"}),
+        ("azure", {"sas_token": "sig=stored"}, {"access_token": "own"}),
+        ("azure", {"sas_token": "sig=stored"}, {"account_key": KEY}),
+        (
+            "azure",
+            {"client_secret": "s", "tenant_id": "t", "client_id": "c"},
+            {"access_token": "o"},
+        ),
+        ("hdfs", {"HDFS_DELEGATION_TOKEN": "stored"}, {"HEADERS": '{"X-Own": "own"}'}),
+        ("hdfs", {"HEADERS": '{"X-Stored": "stored"}'}, {"HDFS_DELEGATION_TOKEN": "own"}),
+    ],
+)
+def test_who_brings_a_secret_and_an_endpoint_gets_no_stored_one_beside_it(
+    kind: str, entry: dict[str, str], own: dict[str, str]
+) -> None:
+    place = {"endpoint_url": "https://theirs.example"}
+    mixed = getattr(Credentials.from_storage_config(entry, own | place), kind)
+    alone = getattr(Credentials.from_storage_config({}, own | place), kind)
+    names = ("key", "sas", "token", "client_secret", "delegation", "headers")
+    for name in names:
+        assert getattr(mixed, name, None) == getattr(alone, name, None)
