@@ -1,13 +1,27 @@
 """The commands and their options; what they do is in the modules beside this one, which are imported when one runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from controller.cli.kubeconfig import Target
-    from controller.cli.wish import Wish
+from controller.cli.options import (
+    Allow,
+    Cache,
+    Context,
+    Groups,
+    Ignore,
+    Kubeconfig,
+    MaybeNode,
+    Name,
+    Namespace,
+    Size,
+    Timeout,
+    one_of,
+    seconds_of,
+    target_of,
+    wished,
+)
 
 _EXITS = (
     "Exit codes: 0 done, or the answer is yes; 1 failed but may succeed later; 2 wrong usage; 3 fails until something is "
@@ -24,28 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", help="Kubeconfig file.")]
-Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.")]
-Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", help="Caches of this namespace.")
-]
-Cache = Annotated[str, typer.Argument(metavar="CACHE", help="NAME or NAMESPACE/NAME.")]
-MaybeNode = Annotated[str | None, typer.Argument(metavar="[NODE]", help="One node of it.")]
-Groups = Annotated[list[str] | None, typer.Option("--group", "-g", help="Node group; repeatable.")]
-Name = Annotated[str | None, typer.Option("--name", help="Default: from the URI.")]
-Size = Annotated[
-    str, typer.Option("--size", help="Such as 20Gi; auto asks the source and rounds up.")
-]
-Allow = Annotated[
-    list[str] | None, typer.Option("--allow", help="Keep only files that match; repeatable.")
-]
-Ignore = Annotated[
-    list[str] | None, typer.Option("--ignore", help="Leave out files that match; repeatable.")
-]
-Timeout = Annotated[
-    str, typer.Option("--timeout", help="How long to wait, such as 90s or 1h30m; 0 = without end.")
-]
 
 
 @app.command(epilog=_EXITS)
@@ -64,13 +56,13 @@ def status(
     context: Context = None,
 ) -> None:
     """All caches, or one with its nodes: state, progress, reason, next try. Trouble comes first."""
-    _one_of(output, ("", "json", "yaml", "wide", "name"))
+    one_of(output, ("", "json", "yaml", "wide", "name"))
     if watch and output not in ("", "wide"):
         raise typer.BadParameter("json, yaml and name are for one look", param_hint="--watch")
     from controller.cli import look
     from controller.cli.outcome import run
 
-    run(look.status(_target(kubeconfig, context), cache, namespace, output=output, watch=watch))
+    run(look.status(target_of(kubeconfig, context), cache, namespace, output=output, watch=watch))
 
 
 @app.command(epilog=_EXITS)
@@ -98,7 +90,7 @@ def plan(
     context: Context = None,
 ) -> None:
     """What a cache would do on each node: already there, fits, shares, or short by how much. Writes nothing."""
-    _one_of(output, ("", "json", "yaml"))
+    one_of(output, ("", "json", "yaml"))
     if (uri is None) == (file is None):
         raise typer.BadParameter("give a URI with --group, or a file by -f")
     if file is not None:
@@ -109,7 +101,7 @@ def plan(
     from controller.cli import make
     from controller.cli.outcome import run
 
-    source = file or _wish(
+    source = file or wished(
         uri or "",
         group,
         name=name,
@@ -118,7 +110,7 @@ def plan(
         allow=allow,
         ignore=ignore,
     )
-    target = _target(kubeconfig, context)
+    target = target_of(kubeconfig, context)
     run(make.planned(target, source, namespace, offline=offline, output=output))
 
 
@@ -151,12 +143,12 @@ def create(
     context: Context = None,
 ) -> None:
     """Make a cache of a model; its size is measured at the source."""
-    _one_of(output, ("", "json", "yaml"))
-    _one_of(dry_run, ("none", "client"), "--dry-run")
+    one_of(output, ("", "json", "yaml"))
+    one_of(dry_run, ("none", "client"), "--dry-run")
     from controller.cli import make
     from controller.cli.outcome import run
 
-    wish = _wish(
+    wish = wished(
         uri,
         group,
         name=name,
@@ -167,10 +159,10 @@ def create(
         service_account=service_account,
         storage_key=storage_key,
     )
-    seconds = _seconds(timeout)
+    seconds = seconds_of(timeout)
     if dry_run == "client":
         run(make.printed(wish, output or "yaml"))
-    target = _target(kubeconfig, context)
+    target = target_of(kubeconfig, context)
     run(make.created(target, wish, output=output, wait=wait, seconds=seconds))
 
 
@@ -188,11 +180,11 @@ def wait(
     context: Context = None,
 ) -> None:
     """Wait until caches are Ready, with progress, and the reason when nothing moves."""
-    seconds = _seconds(timeout)
+    seconds = seconds_of(timeout)
     from controller.cli import wait as waiting
     from controller.cli.outcome import run
 
-    target = _target(kubeconfig, context)
+    target = target_of(kubeconfig, context)
     run(waiting.wait(target, caches, namespace, seconds=seconds, fail_fast=fail_fast))
 
 
@@ -206,7 +198,7 @@ def node(
     from controller.cli import look
     from controller.cli.outcome import run
 
-    run(look.node(_target(kubeconfig, context), name))
+    run(look.node(target_of(kubeconfig, context), name))
 
 
 @app.command()
@@ -221,7 +213,7 @@ def explain(
     from controller.cli import look
     from controller.cli.outcome import run
 
-    run(look.explained(_target(kubeconfig, context), cache, node, namespace))
+    run(look.explained(target_of(kubeconfig, context), cache, node, namespace))
 
 
 @app.command()
@@ -236,7 +228,7 @@ def retry(
     from controller.cli import make
     from controller.cli.outcome import run
 
-    run(make.retried(_target(kubeconfig, context), cache, node, namespace))
+    run(make.retried(target_of(kubeconfig, context), cache, node, namespace))
 
 
 @app.command()
@@ -252,7 +244,7 @@ def gc(
     from controller.cli import look
     from controller.cli.outcome import run
 
-    run(look.garbage(_target(kubeconfig, context), namespace, dry_run=dry_run))
+    run(look.garbage(target_of(kubeconfig, context), namespace, dry_run=dry_run))
 
 
 @app.command()
@@ -260,42 +252,7 @@ def completion(
     shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="For kubectl-localmodel.")],
 ) -> None:
     """Print the completion script of a shell. For `kubectl localmodel` kubectl's own completion is enough."""
-    from controller.cli.completion import SCRIPTS
+    from controller.cli.scripts import SCRIPTS
 
-    _one_of(shell, tuple(SCRIPTS), "SHELL")
+    one_of(shell, tuple(SCRIPTS), "SHELL")
     typer.echo(SCRIPTS[shell], nl=False)
-
-
-def _target(kubeconfig: Path | None, context: str | None) -> "Target":
-    from controller.cli.kubeconfig import find
-
-    return find(kubeconfig, context)
-
-
-def _wish(
-    uri: str,
-    group: list[str] | None,
-    *,
-    allow: list[str] | None,
-    ignore: list[str] | None,
-    **given: Any,
-) -> "Wish":
-    from controller.cli.wish import Wish
-
-    if not group:
-        raise typer.BadParameter("name at least one node group", param_hint="--group")
-    return Wish(uri, tuple(group), allow=tuple(allow or ()), ignore=tuple(ignore or ()), **given)
-
-
-def _one_of(value: str, allowed: tuple[str, ...], what: str = "--output") -> None:
-    if value not in allowed:
-        raise typer.BadParameter(f"must be {' or '.join(filter(None, allowed))}", param_hint=what)
-
-
-def _seconds(text: str) -> float | None:
-    from controller.cli.pages.text import seconds_in
-
-    try:
-        return seconds_in(text) or None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--timeout") from None

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
+from controller.cli.scripts import SCRIPTS
+
 # Longer, and somebody would press the key again.
 _SECONDS: Final = 2.0
 
@@ -142,48 +144,3 @@ async def _groups(cluster: Any, namespace: str | None) -> dict[str, str]:
 
     found = await cluster.list(LOCAL_MODEL_NODE_GROUPS)
     return dict.fromkeys(sorted(raw["metadata"]["name"] for raw in found), "")
-
-
-SCRIPTS: Final = {
-    "bash": """\
-# source <(kubectl-localmodel completion bash)
-_kubectl_localmodel() {
-    local word
-    COMPREPLY=()
-    while IFS= read -r word; do
-        [[ $word == :* ]] || COMPREPLY+=("${word%%$'\\t'*}")
-    done < <(kubectl_complete-localmodel "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
-}
-complete -o default -F _kubectl_localmodel kubectl-localmodel
-""",
-    "zsh": """\
-#compdef kubectl-localmodel
-# source <(kubectl-localmodel completion zsh)
-_kubectl_localmodel() {
-    local word
-    local -a found
-    while IFS= read -r word; do
-        case $word in
-            :0) _files; return ;;
-            :*) ;;
-            *) found+=("${word%%$'\\t'*}") ;;
-        esac
-    done < <(kubectl_complete-localmodel "${(@)words[2,CURRENT]}" 2>/dev/null)
-    compadd -a found
-}
-compdef _kubectl_localmodel kubectl-localmodel
-""",
-    "fish": """\
-# kubectl-localmodel completion fish | source
-function __kubectl_localmodel
-    set -l words (commandline -opc) (commandline -ct)
-    set -l found (kubectl_complete-localmodel $words[2..-1] 2>/dev/null)
-    if contains -- :0 $found
-        __fish_complete_path (commandline -ct)
-    else
-        string match -v -r '^:\\d+$' -- $found
-    end
-end
-complete -c kubectl-localmodel -f -a '(__kubectl_localmodel)'
-""",
-}
