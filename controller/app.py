@@ -83,9 +83,14 @@ class Controller:
         )
 
     async def run(self, stop: asyncio.Event) -> int:
+        """0 when `stop` was set; 1 when it ended for another reason."""
         settings = self._settings
-        client = await self._connect(settings.kube_qps, settings.kube_burst)
-        election_client = await self._connect(_ELECTION_QPS, _ELECTION_QPS)
+        try:
+            client = await self._connect(settings.kube_qps, settings.kube_burst)
+            election_client = await self._connect(_ELECTION_QPS, _ELECTION_QPS)
+        except ApiError as error:
+            log.error("no Kubernetes API", error=error.message)
+            return 1
         site = self._site()
         server = HealthServer(
             host=settings.http_host,
@@ -127,7 +132,7 @@ class Controller:
             await server.stop()
             await client.close()
             await election_client.close()
-        return 0
+        return 0 if stop.is_set() else 1
 
     def state(self) -> dict[str, Any]:
         """What is known and decided, for a person's eyes."""
@@ -235,18 +240,18 @@ class Controller:
         router.herald = herald
         self._leading = True
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(recorder.run(), name="events")
+            parts = {
+                name: run_workers(
+                    queue, reconcile, workers=settings.workers, name=name, metrics=self._metrics
+                )
                 for name, queue, reconcile in (
                     ("nodes", queues.nodes, nodes),
                     ("caches", queues.caches, caches),
                     ("groups", queues.groups, groups),
                     ("volumes", queues.volumes, volumes),
-                ):
-                    work = run_workers(
-                        queue, reconcile, workers=settings.workers, name=name, metrics=self._metrics
-                    )
-                    group.create_task(work, name=name)
+                )
+            }
+            await lifecycle.run_until(asyncio.Event(), {"events": recorder.run(), **parts})
         finally:
             self._leading = False
             configuration.tell(None)
@@ -278,11 +283,7 @@ def main() -> None:
         sys.exit(f"{MANAGER}: {error}")
     logging.configure(settings.log_level, settings.log_format)
     controller = Controller(settings, arguments.kubeconfig, config=arguments.config)
-    try:
-        code = lifecycle.run(controller.run, state=controller.state)
-    except ApiError as error:
-        sys.exit(f"{MANAGER}: {error.message}")
-    sys.exit(code)
+    sys.exit(lifecycle.run(controller.run, state=controller.state))
 
 
 if __name__ == "__main__":

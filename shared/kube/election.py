@@ -86,7 +86,7 @@ class LeaderElection:
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Contend for ever. `lead` runs while the lease is held; it is cancelled and awaited when it is lost.
 
-        Returns when `lead` returns; raises what it raises. The lease is released on the way out, cancellation included.
+        Returns when `lead` returns; raises what it, or the renewal, raises. The lease is released on the way out, cancellation included.
         """
         self._show(0)
         while True:
@@ -106,6 +106,7 @@ class LeaderElection:
             if not work.cancelled():
                 work.result()
                 return
+            renewal.result()
             log.warning("leadership lost", lease=self._name, identity=self._identity)
 
     async def _acquire(self) -> None:

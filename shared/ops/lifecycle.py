@@ -26,9 +26,14 @@ def run(
     """Run `main(stop)` to its end and return its exit code.
 
     SIGTERM and SIGINT set `stop`; a second one ends the process at once. SIGUSR2 logs `state()` and the stacks.
+    What nobody expected is logged and ends it with 1: whoever started it starts it again.
     """
     _leave_no_core()
-    return asyncio.run(_run(main, state))
+    try:
+        return asyncio.run(_run(main, state))
+    except Exception:
+        log.exception("crashed")
+        return 1
 
 
 def _leave_no_core() -> None:
@@ -70,6 +75,8 @@ async def run_until(stop: asyncio.Event, parts: dict[str, Coroutine[Any, Any, An
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(part, name=name) for name, part in parts.items()]
         waiter = group.create_task(stop.wait(), name="stop")
-        await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            log.error("ended by itself", parts=sorted(task.get_name() for task in done))
         for task in (*tasks, waiter):
             task.cancel()

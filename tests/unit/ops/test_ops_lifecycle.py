@@ -1,11 +1,13 @@
 """How a program ends: by itself, by a signal, by a part that fails."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
 
 import pytest
+from structlog.testing import capture_logs
 
 from shared.ops.lifecycle import run_until
 
@@ -85,6 +87,29 @@ def test_sigusr2_logs_the_state_and_the_program_goes_on() -> None:
     assert child.returncode == 7
 
 
+def test_what_nobody_expected_is_one_line_of_the_log_and_ends_the_program() -> None:
+    program = """
+import asyncio, sys
+from shared.ops import lifecycle, logging
+
+logging.configure("info", "json")
+
+async def breaks():
+    raise ZeroDivisionError("by nought")
+
+async def main(stop):
+    await lifecycle.run_until(stop, {"good": asyncio.sleep(60), "bad": breaks()})
+    return 0
+
+sys.exit(lifecycle.run(main))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (line["event"], line["level"]) == ("crashed", "error")
+    assert "ZeroDivisionError: by nought" in line["exception"]
+
+
 class Part:
     def __init__(self) -> None:
         self.ended = False
@@ -117,7 +142,9 @@ async def test_a_part_that_fails_ends_the_others_and_is_heard() -> None:
     assert part.ended
 
 
-async def test_a_part_that_returns_ends_the_program() -> None:
+async def test_a_part_that_returns_ends_the_program_and_is_named() -> None:
     part = Part()
-    await run_until(asyncio.Event(), {"good": part.run(), "brief": asyncio.sleep(0)})
+    with capture_logs() as said:
+        await run_until(asyncio.Event(), {"good": part.run(), "brief": asyncio.sleep(0)})
     assert part.ended
+    assert said == [{"event": "ended by itself", "parts": ["brief"], "log_level": "error"}]
