@@ -23,7 +23,10 @@ def services_known(world: World, kind: str) -> Dirty:
         return Dirty()
     world.serving.known.add(kind)
     named = {key for key, cache in world.caches.items() if cache.users}
-    return Dirty(caches=named | world.serving.users.keys())
+    return Dirty(
+        caches=named | world.serving.users.keys(),
+        volumes=set(world.serving.claims_of),  # what nobody uses may now be replaced
+    )
 
 
 def volume_changed(world: World, name: str, new: VolumeView | None) -> Dirty:

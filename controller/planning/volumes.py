@@ -169,7 +169,8 @@ def _plan_pair(
     actions: list[VolumeAction] = []
     findings: list[Finding] = []
     changed = _changed(group, volume, claim)
-    if changed and not used and claim is not None and volume is not None:
+    unused = not used and world.serving.seen  # who cannot be seen may be using it
+    if changed and unused and claim is not None and volume is not None:
         return [
             DeleteClaim(one.namespace, one.claim, claim.uid),
             DeleteVolume(one.volume, volume.uid),

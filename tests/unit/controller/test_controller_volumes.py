@@ -4,7 +4,7 @@ import pytest
 
 from controller import routes, routes_serving
 from controller.planning.configuration import Configuration, misfit, read_configuration
-from controller.serving import INFERENCE_SERVICE
+from controller.serving import INFERENCE_SERVICE, LLM_INFERENCE_SERVICE
 from shared.domain import serving
 from tests.unit.controller.binder import VERSION, bind, service
 from tests.unit.controller.builders import Cluster, cache, group, node, report
@@ -271,6 +271,22 @@ def test_services_that_cannot_be_seen_now_still_protect_their_cache(cluster: Clu
     cluster._add(routes_serving.services_known(cluster.world, INFERENCE_SERVICE))
     cluster.settle()
     assert names(cluster) == []
+
+
+def test_an_outdated_pair_is_replaced_only_once_it_is_known_that_no_service_uses_it(
+    cluster: Cluster,
+) -> None:
+    """A new controller may see volumes and claims before it sees services."""
+    cluster.put("group", with_volumes(local={"path": "/other"}))
+    cluster.settle()
+    cluster.stored.pop(("service", "team/s"))
+    cluster.restart()
+    cluster.world.serving.known = {LLM_INFERENCE_SERVICE}
+    cluster.settle()
+    assert (stored(cluster, "volume"), stored(cluster, "claim")) == ({VOLUME}, {CLAIM})
+    cluster._add(routes_serving.services_known(cluster.world, INFERENCE_SERVICE))
+    cluster.settle()
+    assert (stored(cluster, "volume"), stored(cluster, "claim")) == (set(), set())
 
 
 def test_a_service_that_two_versions_show_is_counted_once(cluster: Cluster) -> None:
