@@ -1,6 +1,7 @@
 """git+https:// and https://….git: small repositories at one commit; what git-lfs keeps comes by ranges like all large files."""
 
 import asyncio
+import errno
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -116,12 +117,14 @@ class GitSource:
                     await asyncio.sleep(_ROOM_LOOK_SECONDS)
         except TimeoutError as exc:
             raise Retryable(
-                Reason.DISK_ERROR,
+                Reason.TEMPORARY_FOLDER_FULL,
                 f"{self._what}: other copies from git take the temporary folder of {_LARGEST >> 20} MiB",
             ) from exc
         except OSError as exc:
+            full = exc.errno in {errno.ENOSPC, errno.EDQUOT}
             raise Retryable(
-                Reason.DISK_ERROR, f"{self._what}: the temporary folder cannot hold it"
+                Reason.TEMPORARY_FOLDER_FULL if full else Reason.DISK_ERROR,
+                f"{self._what}: the temporary folder cannot hold it",
             ) from exc
 
     async def _lfs(self, sha256: str, size: int) -> dict[str, Any]:

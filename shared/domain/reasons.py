@@ -22,6 +22,7 @@ class Reason(StrEnum):
     SOURCE_ERROR = "SourceError"
     SOURCE_CHANGED = "SourceChanged"
     CREDENTIALS_UNREACHABLE = "CredentialsUnreachable"
+    TEMPORARY_FOLDER_FULL = "TemporaryFolderFull"
     DISK_ERROR = "DiskError"
     INTERNAL_ERROR = "InternalError"
 

@@ -115,6 +115,14 @@ RETRIED: Final = Chapter(
             "When it lasts: check the agent's Role in the credentials namespace (`kubectl apply -k deploy` restores it).",
         ),
         Row(
+            Reason.TEMPORARY_FOLDER_FULL,
+            Course.RETRIED,
+            "the agent's temporary folder has no room for another repository of git",
+            "Small files of git repositories lie in the agent's temporary folder until they are copied; all such copies of a node share 48 MiB there.",
+            SOON,
+            "Usually nothing need be done: the other copies leave. A repository that is large by itself is better served from an object store or with git-lfs.",
+        ),
+        Row(
             Reason.DISK_ERROR,
             Course.RETRIED,
             "the node's disk gave an error",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import FetchError, Stalled
+from agent.errors import FetchError, Retryable, Stalled
 from agent.manifest import Strength
 from agent.origin import LocalPath, SignedRequest
 from agent.policy import SourcePolicy
@@ -18,6 +18,7 @@ from agent.sources.credentials import Credentials
 from shared.domain.reasons import Reason
 from tests.component.sources.copying import MIB, copied, interrupted
 from tests.component.sources.reading import only, opened, resolved
+from tests.support.mounts import tmpfs
 from tests.support.servers.git import PASSWORD, USER, GitServer
 from tests.support.servers.threaded import Fault
 
@@ -278,6 +279,24 @@ async def test_copies_share_one_temporary_folder_and_wait_for_each_other(
         assert held(tmp_path) == 30 * MIB
     assert (await second).size == 30 * MIB
     assert held(tmp_path) is None
+
+
+async def test_a_copy_that_finds_no_room_says_what_it_waits_for(
+    git: GitServer, loopback_policy: SourcePolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("agent.sources.git._ROOM_SECONDS", 0.5)
+    for name in ("one", "two"):
+        git.commit(f"org/{name}", {"large": name.encode() * 10 * MIB})
+    async with opened(uri(git, "org/one"), loopback_policy) as first:
+        await first.resolve()
+        error = await failure(uri(git, "org/two"), loopback_policy)
+    assert isinstance(error, Retryable)
+    assert error.reason is Reason.TEMPORARY_FOLDER_FULL
+    with tmpfs(tmp_path / "disk", "size=8m") as disk:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        error = await failure(uri(git, "org/two"), loopback_policy)
+    assert error.reason is Reason.TEMPORARY_FOLDER_FULL
 
 
 async def test_a_copy_that_is_called_away_while_it_reads_leaves_nothing(
