@@ -6,16 +6,17 @@ FetchError
 └── Stalled        shown with its reason, retried slowly, and soon after the spec or a secret changes
 """
 
+from shared.domain.printable import clean
 from shared.domain.reasons import Reason
 
 
 class FetchError(Exception):
-    """A copy could not be made. `message` is for a person and never holds a credential or a query string."""
+    """A copy could not be made. `message` is for a person and never holds a credential, a query string or a control character."""
 
     def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
         self.reason = reason
-        self.message = message
+        self.message = clean(message)
+        super().__init__(self.message)
 
 
 class Retryable(FetchError):

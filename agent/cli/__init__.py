@@ -27,7 +27,8 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("LOCALMODEL_DEBUG"):
             raise
-        sys.stderr.write(
-            f"Error: unexpected {type(error).__name__}: {error} (LOCALMODEL_DEBUG=1 shows where)\n"
-        )
+        from shared.domain.printable import clean
+
+        what = clean(f"{type(error).__name__}: {error}")
+        sys.stderr.write(f"Error: unexpected {what} (LOCALMODEL_DEBUG=1 shows where)\n")
         sys.exit(1)

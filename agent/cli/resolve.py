@@ -13,6 +13,7 @@ from agent.policy import SourcePolicy
 from agent.sources.credentials import Credentials
 from agent.sources.registry import open_source
 from shared.api.node import LocalModelInfo
+from shared.domain.printable import clean
 from shared.domain.quantity import human_bytes
 from shared.domain.storage_key import storage_key
 
@@ -89,5 +90,5 @@ def _text(manifest: Manifest) -> str:
     lines = [f"revision {manifest.revision or 'unknown'}", f"{files(len(manifest.files))}, {size}"]
     for file in manifest.files:
         shown = "?" if file.size is None else human_bytes(file.size)
-        lines.append(f"{shown:>10}  {file.path}")
+        lines.append(f"{shown:>10}  {clean(file.path)}")
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from agent.storage.requests import ask, in_use
 from agent.storage.store import Store
 from agent.storage.tree import Tree
 from agent.storage.verification import verify
+from shared.domain.printable import clean
 from shared.domain.quantity import human_bytes
 from shared.domain.storage_key import is_storage_key, storage_key
 
@@ -129,7 +130,7 @@ def _is_whole(root: Path, tree: Tree) -> bool:
     with translated(f"verifying {tree.storage_key}"), descriptor(root / "models") as at:
         damaged = verify(at, tree, cancelled=lambda _: False).damaged
     for path in damaged:
-        put(f"{tree.storage_key}  damaged  {path}")
+        put(f"{tree.storage_key}  damaged  {clean(path)}")
     return not damaged
 
 

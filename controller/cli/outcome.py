@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, NoReturn
 
-from controller.cli.pages.text import clean
+from shared.domain.printable import clean
 
 BROKEN_PIPE = 141  # as the shell shows a program that SIGPIPE ended
 

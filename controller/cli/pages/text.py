@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from shared.domain.printable import clean
 from shared.domain.quantity import human_bytes
 
-# C0, DEL, C1, what has no width or turns the direction of writing, line separators, lone surrogates.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
-)
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 _BAR_CELLS = 24
 _GAP = "  "
@@ -45,15 +42,6 @@ class Span:
 
 Line = tuple[Span, ...]
 Cell = Span | str
-
-
-def clean(text: str) -> str:
-    return _UNSAFE.sub(_shown, text)
-
-
-def _shown(match: re.Match[str]) -> str:
-    found = match[0]
-    return " " if found in "\t\n\r" else found.encode("unicode_escape").decode()
 
 
 def line(*parts: Cell) -> Line:

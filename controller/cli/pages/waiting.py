@@ -10,7 +10,6 @@ from controller.cli.pages.text import (
     Span,
     Style,
     bar,
-    clean,
     line,
     percent,
     rate,
@@ -20,6 +19,7 @@ from controller.cli.pages.text import (
     until,
 )
 from shared.api.cache import NodeState
+from shared.domain.printable import clean
 from shared.domain.reason_table import row
 
 # Enough to see who is behind; the rest is in the sum.

@@ -34,7 +34,7 @@ def test_a_bug_ends_in_a_sentence(
     with (
         mock.patch.dict("os.environ", environment(KUBECONFIG=str(config)), clear=True),
         mock.patch.object(sys, "argv", ["program", *argv]),
-        mock.patch(broken, side_effect=RuntimeError("no such thing")),
+        mock.patch(broken, side_effect=RuntimeError("no such\nthing\x1b[2J\x9b\u202e")),
         mock.patch("gc.set_threshold"),
     ):
         with pytest.raises(SystemExit) as ended:
@@ -42,4 +42,6 @@ def test_a_bug_ends_in_a_sentence(
         assert ended.value.code == 1
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
-        assert err.startswith("Error: unexpected RuntimeError: no such thing (LOCALMODEL_DEBUG=1")
+        assert err.rstrip("\n").isprintable()
+        shown = "no such thing\\x1b[2J\\x9b\\u202e"
+        assert err.startswith(f"Error: unexpected RuntimeError: {shown} (LOCALMODEL_DEBUG=1")
