@@ -229,6 +229,7 @@ def test_the_examples_apply(control_plane: ControlPlane) -> None:
         ("LocalModelNamespaceCache", {"sourceModelUri": "llama"}, "spec.sourceModelUri: … must start with a scheme"),
         ("LocalModelNamespaceCache", {"modelSize": "big"}, "spec.modelSize: … must be a quantity such as 10Gi"),
         ("LocalModelNamespaceCache", {"nodeGroups": []}, "spec.nodeGroups: … should have at least 1 items"),
+        ("LocalModelNamespaceCache", {"pvcRef": "shared"}, 'unknown field "spec.pvcRef"'),
         ("LocalModelNamespaceCache", {"allowPatterns": ["/a"]}, "spec.allowPatterns[0]: … must not start with /"),
     ],
 )  # fmt: skip

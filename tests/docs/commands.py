@@ -24,7 +24,7 @@ _OTHERS = {
     "sed", "semanage", "sha256sum", "source",
 }  # fmt: skip
 _CORE = {
-    "configmap", "crd", "daemonset", "deployment", "events", "lease", "namespace", "node", "nodes", "pod", "pods",
+    "configmap", "crd", "daemonset", "deployment", "events", "jobs", "lease", "namespace", "node", "nodes", "pod", "pods",
     "pv", "pvc", "secret", "validatingwebhookconfiguration",
 }  # fmt: skip
 _OURS = {name for kind in KINDS for name in (kind.plural, kind.short, kind.model.__name__.lower())}

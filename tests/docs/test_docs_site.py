@@ -67,6 +67,14 @@ def test_the_page_of_settings_names_what_a_running_agent_takes_up() -> None:
     assert {*settings_page.LIVE} == {*changed, "log_level"}
 
 
+def test_the_tests_that_pages_name_exist() -> None:
+    tests = "".join(path.read_text() for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    exist = set(re.findall(r"^ *(?:async )?def (test_\w+)", tests, re.MULTILINE))
+    for page in PAGES:
+        named = set(re.findall(r"`(test_\w+)`", (REPOSITORY / page).read_text()))
+        assert named <= exist, page
+
+
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
 def test_links_lead_to_files_or_are_well_formed(page: str) -> None:
     """The site's own links and anchors are mkdocs' matter; pages of other hosts are not asked."""

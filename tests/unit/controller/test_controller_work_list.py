@@ -153,6 +153,25 @@ def test_a_deleted_node_takes_its_object_and_its_places_in_every_status_along(
     assert cluster.stored["group", "gpu"]["status"]["nodes"] == {"total": 1, "ready": 1}
 
 
+def test_a_work_list_that_was_left_behind_goes_with_the_node_that_is_not_there(
+    cluster: Cluster,
+) -> None:
+    """As KServe's controller leaves it: owned by nobody."""
+    spec = {"localModels": [{"modelName": "m", "sourceModelUri": "s3://models/m"}]}
+    cluster.put("work", {"metadata": {"name": "gone", "uid": "w"}, "spec": spec})
+    cluster.settle()
+    assert ("work", "gone") not in cluster.stored
+
+
+def test_a_node_that_joins_through_any_group_of_a_cache_is_served(cluster: Cluster) -> None:
+    cluster.put("group", group("cpu"))
+    cluster.put("cache", cache("m", "gpu", "cpu"))
+    cluster.settle()
+    cluster.put("node", node("c", pool="cpu"))
+    cluster.settle()
+    assert cluster.entries("c") == ["m"]
+
+
 def test_a_node_of_the_same_name_that_comes_back_starts_clean(cluster: Cluster) -> None:
     cluster.put("cache", cache("m"))
     cluster.settle()
