@@ -14,7 +14,7 @@ from agent.transfer.checksums import (
     new_hasher,
 )
 from agent.transfer.crew import Steps
-from agent.transfer.files import disk_errors, give_up, opened
+from agent.transfer.files import disk_errors, give_up, opened, trim
 from agent.transfer.journal import Claim
 from agent.transfer.pages import forget
 from agent.transfer.parts import Range
@@ -34,6 +34,8 @@ def recover(work: FileWork, shop: Workshop) -> Steps[None]:
     if stated is not None:
         work.learn([stated])
     with disk_errors(work.file.path), opened(shop.root, work.file.path) as fd:
+        # A longer version may have come in between, and gone again.
+        trim(fd, work.size)
         for claim in claims:
             crcs = yield from _crcs(fd, claim.range, work, shop)
             if crcs is not None and crcs[Algorithm.CRC32C] == claim.crc32c:

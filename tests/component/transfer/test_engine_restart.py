@@ -106,3 +106,15 @@ async def test_half_filled_models_that_are_read_again_do_not_keep_others_waiting
             assert not any(task.done() for task in old)
         await after.close()
     assert (tmp_path / "new/tree/new").read_bytes() == contents["new"]
+
+
+async def test_what_a_longer_version_left_behind_a_whole_file_is_cut_off(tmp_path: Path) -> None:
+    content = os.urandom(2 * PART)
+    fetching = Fetching(tmp_path)
+    with FaultServer(lambda r: ranged(content, r)) as server:
+        await fetching.fetch([remote("f", content, Algorithm.SHA256)], Signer(server.url))
+        # As that version's fetch does before its first byte comes.
+        os.truncate(fetching.tree / "f", 3 * PART)
+        await fetching.fetch([remote("f", content, Algorithm.SHA256)], Signer(server.url))
+    assert fetching.content("f") == content
+    assert fetching.moved == 0
