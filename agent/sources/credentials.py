@@ -6,6 +6,7 @@ from typing import Any
 
 from agent.sources import entries
 from agent.sources.access import (
+    Access,
     AzureAccess,
     GcsAccess,
     GenericAccess,
@@ -83,6 +84,7 @@ class Credentials:
     registry: RegistryAccess = field(default_factory=RegistryAccess)
     hdfs: HdfsAccess = field(default_factory=HdfsAccess)
     git: GitAccess = field(default_factory=GitAccess)
+    http: Access = field(default_factory=Access)
     generic: GenericAccess = field(default_factory=GenericAccess)
     named: bool = False
     kind: str | None = None
@@ -164,6 +166,7 @@ class Credentials:
                 registry=first(result.registry, one.registry),
                 hdfs=first(result.hdfs, one.hdfs),
                 git=first(result.git, one.git),
+                http=first(result.http, one.http),
                 generic=first(result.generic, one.generic),
                 named=result.named or one.named,
                 kind=result.kind or one.kind,
@@ -190,6 +193,7 @@ class Credentials:
             registry=over(self.registry, said.registry),
             hdfs=over(self.hdfs, said.hdfs),
             git=over(self.git, git),
+            http=over(self.http, said.http),
             kind=said.kind or self.kind,
         )
 
@@ -205,6 +209,7 @@ def _read(values: Values) -> Credentials:
         registry=entries.registry(values),
         hdfs=entries.hdfs(values),
         git=entries.git(values),
+        http=Access(**entries.common(values)),
         kind=entries.kind(values),
     )
 

@@ -7,6 +7,7 @@ said about when to come back, and reach addresses that the policy refuses.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,6 +17,7 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 from gcsfs import GCSFileSystem
 from google.auth import exceptions as google
+from google.auth import transport
 from google.oauth2 import credentials as oauth2
 from google.oauth2 import service_account
 
@@ -27,7 +29,6 @@ from agent.origin import SignedRequest
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources import listing
 from agent.sources.access import GcsAccess, tls
-from agent.sources.addresses import check_host
 from agent.sources.digests import from_base64
 from agent.sources.failures import already_told, unreachable
 from agent.sources.json_answer import parsed_object
@@ -43,6 +44,7 @@ _IDENTITY_SECONDS = 60.0
 # A token is renewed this long before it ends, and its requests are signed anew a little before that.
 _RENEW_SECONDS = 600.0
 _LEAST_SECONDS = 60.0
+_ANY = frozenset({200, *range(400, 600)})
 
 
 class GcsSource:
@@ -56,6 +58,7 @@ class GcsSource:
         self._what = f"gs://{uri.bucket}/{uri.key}".rstrip("/")
         self._web = Web(policy, self._tls)
         self._fs: Any = None
+        self._named = False
         self._opening = asyncio.Lock()
 
     async def resolve(self, *, revision: str | None = None) -> Manifest:
@@ -151,36 +154,40 @@ class GcsSource:
 
     async def _authorize(self) -> tuple[Mapping[str, str], float | None]:
         """Headers with a token that is still good for a while, and for how many seconds; both empty when anonymous."""
+        tokens = _Tokens(self._web, self._what, asyncio.get_running_loop())
         async with self._opening:
             try:
                 async with asyncio.timeout(_IDENTITY_SECONDS):
-                    return await aside(lambda _: self._token())
+                    return await aside(lambda _: self._token(tokens))
             except Exception as exc:
                 raise _translate(exc, self._what) from exc
 
-    def _token(self) -> tuple[Mapping[str, str], float | None]:
-        """Blocks: gcsfs asks for tokens with requests."""
+    def _token(self, tokens: transport.Request) -> tuple[Mapping[str, str], float | None]:
+        """Blocks, as google-auth does. The process's own identity is between gcsfs and whatever machine this is."""
         if self._fs is None:
             self._fs = self._connect()
-        credentials = self._fs.credentials
-        if credentials.credentials is None:
+        own = self._fs.credentials
+        credentials = own.credentials
+        if credentials is None:
             return {}, None
-        credentials.maybe_refresh(_RENEW_SECONDS)
+        if not self._named:
+            own.maybe_refresh(_RENEW_SECONDS)
+        elif not credentials.valid or (_left(credentials) or _RENEW_SECONDS + 1) <= _RENEW_SECONDS:
+            credentials.refresh(tokens)
         headers: dict[str, str] = {}
-        credentials.credentials.apply(headers)
-        expiry = credentials.credentials.expiry
-        if expiry is None:
-            return headers, None
-        left = (expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
-        return headers, max(left - _RENEW_SECONDS, _LEAST_SECONDS)
+        own.credentials.apply(headers)
+        left = _left(own.credentials)
+        return headers, None if left is None else max(left - _RENEW_SECONDS, _LEAST_SECONDS)
 
     def _connect(self) -> Any:
+        given = self._given()
+        self._named = given is not None
         fs = GCSFileSystem(
             asynchronous=True,
             skip_instance_cache=True,
             use_listings_cache=False,
             access="read_only",
-            token=self._given() or "anon",
+            token=given or "anon",
             endpoint_url=self._access.endpoint_url,
         )
         if fs.credentials.credentials is None and not self._access.anonymous and fs.on_google:
@@ -198,8 +205,7 @@ class GcsSource:
                 return oauth2.Credentials.from_authorized_user_info(  # type: ignore[no-untyped-call]
                     account, scopes=[_SCOPE]
                 )
-            token = Endpoint.of(account["token_uri"])
-            check_host(self._policy, token.host, token.port)
+            Endpoint.of(account["token_uri"])
             return service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
                 account, scopes=[_SCOPE]
             )
@@ -207,6 +213,48 @@ class GcsSource:
             raise Stalled(
                 Reason.CREDENTIALS_INVALID, "the service account's JSON is not usable"
             ) from exc
+
+
+class _Tokens(transport.Request):
+    """google-auth's requests by our own client: no address that the policy refuses, this source's authorities, proxies."""
+
+    def __init__(self, web: Web, what: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._web = web
+        self._what = f"{what}: the token service"
+        self._loop = loop
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        **_: Any,
+    ) -> "_TokenAnswer":
+        """In a thread. What was refused is read by google-auth, which knows what it means."""
+        asked = self._web.request(
+            method, url, what=self._what, headers=headers, accept=_ANY, body=body
+        )
+        found = asyncio.run_coroutine_threadsafe(asked, self._loop).result()
+        return _TokenAnswer(found.status, dict(found.headers), found.body)
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenAnswer:
+    """As google-auth reads it."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
+def _left(credentials: Any) -> float | None:
+    """Seconds that a token is good for; None for one that does not end."""
+    expiry: datetime | None = credentials.expiry
+    if expiry is None:
+        return None
+    return (expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
 
 
 def _is_item(item: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from agent.manifest import Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
 from agent.sources import listing
+from agent.sources.access import Access, tls
 from agent.sources.digests import header_digests
 from agent.sources.web import Answer, Web
 from shared.domain.reasons import Reason
@@ -21,11 +22,13 @@ _NO_HEAD = frozenset({400, 403, 404, 405, 501})
 class HttpSource:
     """Asks by HEAD, and by a GET of the first byte where HEAD does not work or does not tell the size."""
 
-    def __init__(self, uri: SourceUri, policy: SourcePolicy) -> None:
+    def __init__(self, uri: SourceUri, access: Access, policy: SourcePolicy) -> None:
+        """access: how certificates are checked; there are no credentials."""
         self._uri = uri
         self._url = uri.text.partition("#")[0]
         self._what = redact(self._url)
-        self._web = Web(policy)
+        self._tls = tls(access)
+        self._web = Web(policy, self._tls)
 
     async def resolve(self, *, revision: str | None = None) -> Manifest:
         """Never pinned. The revision is a digest of name, size and validator."""
@@ -43,7 +46,10 @@ class HttpSource:
 
     async def sign(self, file: RemoteFile) -> SignedRequest:
         return SignedRequest(
-            url=file.locator, headers=_condition(file.validator), expect=_expected(file.validator)
+            url=file.locator,
+            headers=_condition(file.validator),
+            expect=_expected(file.validator),
+            tls=self._tls,
         )
 
     async def close(self) -> None:

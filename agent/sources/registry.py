@@ -90,7 +90,7 @@ def open_source(uri: SourceUri, credentials: Credentials, policy: SourcePolicy) 
         case _:
             from agent.sources.http import HttpSource
 
-            return HttpSource(uri, policy)
+            return HttpSource(uri, credentials.http, policy)
 
 
 def _generic(uri: SourceUri, credentials: Credentials, policy: SourcePolicy) -> Source:
