@@ -116,9 +116,11 @@ class Shelf:
         usage = self._look.usage
         if usage is None:
             return None
+        available = self._ledger.usable(usage)
         return NodeStorage(
             capacity_bytes=usage.capacity,
-            available_bytes=self._ledger.usable(usage),
+            available_bytes=available,
+            kept_free_bytes=usage.available - available,
             used_bytes=usage.used,
             reserved_bytes=self._look.reserved,
         )

@@ -107,7 +107,7 @@ class AgentMetrics:
         )
         self.disk = Gauge(
             "localmodel_agent_disk_bytes",
-            "The disk that holds the cache: its capacity, what is available, used by models, reserved for copies in flight.",
+            "The disk that holds the cache: its capacity, what is available to models, kept free, used by models, reserved for copies in flight.",
             ["what"],
             registry=registry,
         )

@@ -36,8 +36,11 @@ def _said(status: LocalModelNodeStatus) -> LocalModelNodeStatus:
 def _disk_moved(old: NodeStorage | None, new: NodeStorage | None) -> bool:
     if old is None or new is None:
         return old is not new
-    quiet = {"available_bytes": 0}
-    moved = abs(old.available_bytes - new.available_bytes)
+    quiet = {"available_bytes": 0, "kept_free_bytes": 0}
+    moved = max(
+        abs(old.available_bytes - new.available_bytes),
+        abs(old.kept_free_bytes - new.kept_free_bytes),
+    )
     return old.model_copy(update=quiet) != new.model_copy(update=quiet) or moved * 100 > max(
         new.capacity_bytes, 1
     )

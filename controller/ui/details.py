@@ -84,6 +84,7 @@ def node_page(world: World, name: str) -> dict[str, Any] | None:
         "disk": {
             "capacity": disk.capacity if disk else None,
             "free": disk.available if disk else None,
+            "kept": disk.kept if disk else None,
             "models": disk.used if disk else None,
         },
         "models": models,

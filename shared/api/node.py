@@ -106,6 +106,9 @@ class NodeStorage(ApiModel):
     available_bytes: int = Field(
         description="Free space on it that models may take: without what the agent leaves free in any case."
     )
+    kept_free_bytes: int = Field(
+        default=0, description="The rest of the free space: what the agent leaves free in any case."
+    )
     used_bytes: int = Field(description="Space that the cache takes, in allocated blocks.")
     reserved_bytes: int = Field(
         default=0, description="Space that fetches in flight have still to write."

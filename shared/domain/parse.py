@@ -155,7 +155,12 @@ def work(raw: Mapping[str, Any]) -> WorkView:
         observed=_int(status.get("observedGeneration")),
         storage=None
         if available is None or used is None
-        else StorageView(available=available, used=used, capacity=_int(disk.get("capacityBytes"))),
+        else StorageView(
+            available=available,
+            used=used,
+            capacity=_int(disk.get("capacityBytes")),
+            kept=_int(disk.get("keptFreeBytes")) or 0,
+        ),
         host_path=_text(_section(status, "agent").get("hostPath")),
         owner=next((str(o.get("uid", "")) for o in owners if o.get("kind") == "Node"), None),
         deleting=bool(meta.get("deletionTimestamp")),

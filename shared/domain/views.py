@@ -127,7 +127,8 @@ class StorageView:
     available: int
     used: int
     capacity: int | None = field(default=None, compare=False)
-    """Shown, never decided by."""
+    kept: int = field(default=0, compare=False)
+    """Free, and kept so. Both are shown, never decided by."""
 
     @property
     def room(self) -> int:

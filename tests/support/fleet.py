@@ -42,6 +42,7 @@ class Behaviour:
     revision: str | None = "r1"
     host_path: str = "/models"
     free: int = 1000 * GIB
+    kept_free: int = 50 * GIB
     progress_seconds: float | None = None
     """Every copy downloads for ever, and every agent says so this often, each at a moment of its own."""
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -134,8 +135,9 @@ class Fleet:
             "modelStatus": {model["key"]: model["state"] for model in models},
             "models": models,
             "storage": {
-                "capacityBytes": self.behaviour.free + used,
+                "capacityBytes": self.behaviour.free + self.behaviour.kept_free + used,
                 "availableBytes": self.behaviour.free,
+                "keptFreeBytes": self.behaviour.kept_free,
                 "usedBytes": used,
             },
             "agent": {"version": "simulated", "hostPath": self.behaviour.host_path},

@@ -142,11 +142,17 @@ def test_a_nodes_page_counts_a_shared_folder_once_and_shows_what_fills_the_disk(
         report(name, "s3://models/same", bytesTotal=GIB, bytesDone=GIB)
         for name in ("first", "second")
     ]
-    disk = {"capacityBytes": 10 * GIB, "availableBytes": 6 * GIB, "usedBytes": GIB}
+    disk = {"capacityBytes": 10 * GIB, "availableBytes": 5 * GIB, "usedBytes": GIB}
+    disk["keptFreeBytes"] = GIB
     cluster.report("a", *same, storage=disk)
     page = node_page(cluster.world, "a")
     assert page is not None
-    assert page["disk"] == {"capacity": 10 * GIB, "free": 6 * GIB, "models": GIB}
+    assert page["disk"] == {
+        "capacity": 10 * GIB,
+        "free": 5 * GIB,
+        "kept": GIB,
+        "models": GIB,
+    }
     assert [(m["name"], m["bytes"], m["shared"]) for m in page["models"]] == [
         ("first", GIB, False),
         ("second", GIB, True),

@@ -96,6 +96,8 @@ class NodeFacts:
     reports: Mapping[str, Report]
     capacity: int | None = None
     available: int | None = None
+    kept: int = 0
+    """Free, and kept so by the agent."""
     used: int | None = None
     reserved: int | None = None
     version: str | None = None
@@ -146,6 +148,7 @@ def node_facts(raw: Wire, *, only: Container[str] | None = None) -> NodeFacts:
         reports=_reports(status, only),
         capacity=_int(disk.get("capacityBytes")),
         available=_int(disk.get("availableBytes")),
+        kept=_int(disk.get("keptFreeBytes")) or 0,
         used=_int(disk.get("usedBytes")),
         reserved=_int(disk.get("reservedBytes")),
         version=_text(agent.get("version")),

@@ -116,17 +116,20 @@ def _silent(silence: Silence, now: datetime) -> str:
 def _disk(node: NodeFacts) -> list[Line]:
     if node.capacity is None or node.available is None or node.used is None or node.capacity <= 0:
         return [line(Span("Nothing is known of its disk: no agent has reported it.", Style.WARN))]
-    used = node.capacity - node.available
-    others = max(used - node.used, 0)
-    share = used / node.capacity
-    style = Style.BAD if share > 0.95 else Style.WARN if share > 0.85 else Style.PLAIN
+    taken = node.capacity - node.available - node.kept
+    others = max(taken - node.used, 0)
+    open_to_models = node.available / node.capacity
+    style = (
+        Style.BAD if open_to_models < 0.05 else Style.WARN if open_to_models < 0.15 else Style.PLAIN
+    )
+    kept = f"kept free {size(node.kept)}, " if node.kept else ""
     coming = f", {size(node.reserved)} still to be written" if node.reserved else ""
     return [
         line(
             "Disk  ",
-            Span(bar(share), style),
-            f"  {percent(used, node.capacity)} of {size(node.capacity)}: models {size(node.used)}, "
-            f"others {size(others)}, free {size(node.available)}{coming}",
+            Span(bar(taken / node.capacity), style),
+            f"  {percent(taken, node.capacity)} of {size(node.capacity)}: models {size(node.used)}, "
+            f"others {size(others)}, {kept}free {size(node.available)}{coming}",
         )
     ]
 

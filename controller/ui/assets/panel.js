@@ -176,15 +176,15 @@ function modelRow(model) {
   );
 }
 
-// The disk as a bar: each model, what is not the cache's, what is free.
+// The disk as a bar: each model, what is not the cache's, what is kept free, what is free for models.
 function diskPart(node) {
-  const { capacity, free, models } = node.disk;
+  const { capacity, free, kept, models } = node.disk;
   if (!capacity) return [element("p", {}, "Its disk is not known: no agent has told of it.")];
-  const others = Math.max(0, capacity - free - models);
+  const others = Math.max(0, capacity - free - kept - models);
   const segments = node.models
     .filter((model) => !model.shared && model.bytes)
     .map((model) => [model.tone, model.bytes, `${model.name}: ${bytes(model.bytes)}`]);
-  segments.push(["others", others, `not models: ${bytes(others)}`], ["free", free, `free: ${bytes(free)}`]);
+  segments.push(["others", others, `not models: ${bytes(others)}`], ["kept", kept, `kept free: ${bytes(kept)}`], ["free", free, `free: ${bytes(free)}`]);
   const whole = segments.reduce((sum, [, size]) => sum + size, 0);
   const bar = element("div", { class: "disk", role: "img" });
   for (const [tone, size, text] of segments) {
@@ -192,7 +192,7 @@ function diskPart(node) {
     part.style.width = `${(100 * size) / whole}%`;
     bar.append(part);
   }
-  const told = `${bytes(models)} of models, ${bytes(others)} of others, ${bytes(free)} free of ${bytes(capacity)}`;
+  const told = `${bytes(models)} of models, ${bytes(others)} of others, ${bytes(kept)} kept free, ${bytes(free)} free of ${bytes(capacity)}`;
   bar.setAttribute("aria-label", `Disk: ${told}`);
   return [bar, element("p", {}, told)];
 }

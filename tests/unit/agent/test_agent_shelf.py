@@ -59,7 +59,10 @@ def test_space_that_stays_free_is_not_offered_to_models(tmp_path: Path) -> None:
     half = whole.available_bytes / whole.capacity_bytes * 50
     offered = storage(tmp_path, min_free_percent=half)
     assert offered.available_bytes == pytest.approx(whole.available_bytes / 2, rel=0.05)
-    assert storage(tmp_path, min_free_percent=100).available_bytes == 0
+    assert offered.kept_free_bytes == pytest.approx(whole.available_bytes / 2, rel=0.05)
+    full = storage(tmp_path, min_free_percent=100)
+    assert full.available_bytes == 0
+    assert full.kept_free_bytes == pytest.approx(whole.available_bytes, rel=0.05), "no more is free"
 
 
 async def test_the_bytes_of_a_removed_copy_are_told_from_its_last_list_to_its_last_file(

@@ -204,8 +204,10 @@ def test_bytes_that_no_status_ever_named_are_listed_under_their_storage_key() ->
     assert still_evicting({}, (), world(disk=Disk(staged=frozenset({KEY})))) == {KEY: KEY}
 
 
-def storage(available: int) -> NodeStorage:
-    return NodeStorage(capacity_bytes=1000, available_bytes=available, used_bytes=100)
+def storage(available: int, kept: int = 50) -> NodeStorage:
+    return NodeStorage(
+        capacity_bytes=1000, available_bytes=available, kept_free_bytes=kept, used_bytes=100
+    )
 
 
 @pytest.mark.parametrize(
@@ -213,6 +215,8 @@ def storage(available: int) -> NodeStorage:
     [
         ({"storage": storage(500)}, {"storage": storage(495)}, Change.NONE),
         ({"storage": storage(500)}, {"storage": storage(480)}, Change.PROGRESS),
+        ({"storage": storage(0, 45)}, {"storage": storage(0, 40)}, Change.NONE),
+        ({"storage": storage(0, 45)}, {"storage": storage(0, 25)}, Change.PROGRESS),
         ({"copies": {KEY: CopyView(Reason.DOWNLOADING, 9, 1)}}, {}, Change.STATE),
         (
             {"copies": {KEY: CopyView(Reason.DOWNLOADING, 9, 1, 5)}},

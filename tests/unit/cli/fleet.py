@@ -16,7 +16,12 @@ __all__ = ["GIB", "NOW", "Cluster", "cache", "group", "node", "report"]
 
 LLAMA = "s3://models/llama"
 LATER = NOW + timedelta(hours=2)
-DISK = {"capacityBytes": 1000 * GIB, "availableBytes": 600 * GIB, "usedBytes": 300 * GIB}
+DISK = {
+    "capacityBytes": 1000 * GIB,
+    "availableBytes": 600 * GIB,
+    "keptFreeBytes": 50 * GIB,
+    "usedBytes": 300 * GIB,
+}
 
 
 def time(seconds: int) -> str:
