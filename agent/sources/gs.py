@@ -7,7 +7,7 @@ said about when to come back, and reach addresses that the policy refuses.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -17,7 +17,6 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 from gcsfs import GCSFileSystem
 from google.auth import exceptions as google
-from google.auth import transport
 from google.oauth2 import credentials as oauth2
 from google.oauth2 import service_account
 
@@ -31,6 +30,7 @@ from agent.sources import listing
 from agent.sources.access import GcsAccess, tls
 from agent.sources.digests import from_base64
 from agent.sources.failures import already_told, unreachable
+from agent.sources.gs_tokens import TokenRequests
 from agent.sources.json_answer import parsed_object
 from agent.sources.web import Web
 from shared.domain.reasons import Reason
@@ -44,7 +44,6 @@ _IDENTITY_SECONDS = 60.0
 # A token is renewed this long before it ends, and its requests are signed anew a little before that.
 _RENEW_SECONDS = 600.0
 _LEAST_SECONDS = 60.0
-_ANY = frozenset({200, *range(400, 600)})
 
 
 class GcsSource:
@@ -57,6 +56,8 @@ class GcsSource:
         self._tls = tls(access)
         self._what = f"gs://{uri.bucket}/{uri.key}".rstrip("/")
         self._web = Web(policy, self._tls)
+        # Whoever takes any certificate for bytes has not said so of the key.
+        self._tokens = Web(policy, replace(self._tls, verify=True))
         self._fs: Any = None
         self._named = False
         self._opening = asyncio.Lock()
@@ -83,6 +84,7 @@ class GcsSource:
 
     async def close(self) -> None:
         await self._web.close()
+        await self._tokens.close()
 
     async def _list(self) -> AsyncIterator[RemoteFile]:
         """Files below the key taken as a folder; when there is nothing at all, the object of that very name."""
@@ -154,7 +156,7 @@ class GcsSource:
 
     async def _authorize(self) -> tuple[Mapping[str, str], float | None]:
         """Headers with a token that is still good for a while, and for how many seconds; both empty when anonymous."""
-        tokens = _Tokens(self._web, self._what, asyncio.get_running_loop())
+        tokens = TokenRequests(self._tokens, self._what, asyncio.get_running_loop())
         async with self._opening:
             try:
                 async with asyncio.timeout(_IDENTITY_SECONDS):
@@ -162,7 +164,7 @@ class GcsSource:
             except Exception as exc:
                 raise _translate(exc, self._what) from exc
 
-    def _token(self, tokens: transport.Request) -> tuple[Mapping[str, str], float | None]:
+    def _token(self, tokens: TokenRequests) -> tuple[Mapping[str, str], float | None]:
         """Blocks, as google-auth does. The process's own identity is between gcsfs and whatever machine this is."""
         if self._fs is None:
             self._fs = self._connect()
@@ -213,40 +215,6 @@ class GcsSource:
             raise Stalled(
                 Reason.CREDENTIALS_INVALID, "the service account's JSON is not usable"
             ) from exc
-
-
-class _Tokens(transport.Request):
-    """google-auth's requests by our own client: no address that the policy refuses, this source's authorities, proxies."""
-
-    def __init__(self, web: Web, what: str, loop: asyncio.AbstractEventLoop) -> None:
-        self._web = web
-        self._what = f"{what}: the token service"
-        self._loop = loop
-
-    def __call__(
-        self,
-        url: str,
-        method: str = "GET",
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        **_: Any,
-    ) -> "_TokenAnswer":
-        """In a thread. What was refused is read by google-auth, which knows what it means."""
-        asked = self._web.request(
-            method, url, what=self._what, headers=headers, accept=_ANY, body=body
-        )
-        found = asyncio.run_coroutine_threadsafe(asked, self._loop).result()
-        return _TokenAnswer(found.status, dict(found.headers), found.body)
-
-
-@dataclass(frozen=True, slots=True)
-class _TokenAnswer:
-    """As google-auth reads it."""
-
-    status: int
-    headers: Mapping[str, str]
-    data: bytes
 
 
 def _left(credentials: Any) -> float | None:

@@ -206,6 +206,33 @@ async def test_a_service_account_s_token_comes_the_same_way(
         assert f"CONNECT {tokens.place} HTTP/1.1" in proxy.seen
 
 
+@pytest.mark.parametrize("kind", ["gs", "az"])
+async def test_who_takes_any_certificate_for_bytes_still_shows_keys_to_nobody_unknown(
+    kind: str,
+    world: World,
+    wire_store: WireStore,
+    account: dict[str, str],
+    loopback_policy: SourcePolicy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire_store.lists(["m/file"])
+    front = world.front(wire_store.url)
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", front.url)
+    entry = {
+        "gs": {
+            "service_account": json.dumps({**account, "token_uri": f"{front.url}/oauth/token"}),
+            "endpoint_url": front.url,
+        },
+        "az": {"account_name": ACCOUNT, "tenant_id": "t", "client_id": "c", "client_secret": "s"},
+    }[kind]
+    credentials = Credentials.from_storage_config({**entry, "verify_ssl": "false"}, {})
+    with pytest.raises(FetchError) as caught:
+        await resolved(f"{kind}://bucket/m", loopback_policy, credentials)
+    assert caught.value.reason is Reason.SOURCE_UNREACHABLE
+    assert "certificate" in caught.value.message
+    assert not wire_store.server.seen
+
+
 async def test_a_service_account_s_token_service_leads_to_no_refused_address(
     wire_store: WireStore, account: dict[str, str], loopback_policy: SourcePolicy
 ) -> None:
