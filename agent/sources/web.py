@@ -71,10 +71,12 @@ class Web:
         read: bool = True,
         body: bytes | None = None,
         most: int = LARGEST_BODY,
+        secret: frozenset[str] = frozenset(),
     ) -> Answer:
         """The answer, when its status is in `accept`; else raises the `FetchError` for it. `what`: for its message.
 
         read: whether the answer's body is wanted. most: how many bytes of it. body: what is sent; such a request follows no redirect to another place.
+        secret: names in lower case of headers that stay with the origin as well.
         """
         origin = _endpoint(url, what)
         for _ in range(_MOST_REDIRECTS):
@@ -83,7 +85,7 @@ class Web:
             sent = {
                 name: value
                 for name, value in (headers or {}).items()
-                if here == origin or name.lower() not in _SECRET
+                if here == origin or name.lower() not in _SECRET | secret
             }
             answer, target = await self._once(
                 method, url, sent, what, accept, most if read else 0, body

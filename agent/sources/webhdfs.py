@@ -46,6 +46,7 @@ class WebHdfsSource:
         self._root = path.rstrip("/") or "/"
         self._what = f"{uri.scheme}://{urlsplit(self._nodes[0]).netloc}{self._root}"
         self._headers = {} if access.anonymous else dict(access.headers or {})
+        self._secret = frozenset(name.lower() for name in self._headers)
         secret = {} if access.anonymous else {"delegation": access.delegation}
         who = {**secret, "user.name": None if access.delegation else access.user}
         self._query = {name: value for name, value in who.items() if value}
@@ -74,7 +75,7 @@ class WebHdfsSource:
                 file.locator, "OPEN", {"offset": str(start), "length": str(end - start)}
             ),
             headers=self._headers,
-            secret_headers=frozenset(name.lower() for name in self._headers),
+            secret_headers=self._secret,
             expires_in=_LOOK_SECONDS,
             watched=True,
             tls=self._tls,
@@ -179,6 +180,7 @@ class WebHdfsSource:
                     self._url(path, operation, {}),
                     what=self._what,
                     headers=self._headers,
+                    secret=self._secret,
                     accept=accept,
                 )
                 if not _stands_by(answer):

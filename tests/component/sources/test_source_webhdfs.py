@@ -152,6 +152,20 @@ async def test_a_delegation_token_opens_what_is_private_and_goes_nowhere_else(
     assert error.reason is Reason.SOURCE_NOT_ALLOWED
 
 
+async def test_headers_of_the_secret_stay_with_the_name_node(
+    hdfs: WebHdfsServer, loopback_policy: SourcePolicy, tmp_path: Path
+) -> None:
+    hdfs.put("/m/a", b"1")
+    found = secret(HDFS_NAMENODE=hdfs.url, HEADERS='{"X-Gateway-Key": "canary"}')
+    await copied("webhdfs://m", tmp_path, loopback_policy, found)
+    assert all(one.headers["x-gateway-key"] == "canary" for one in hdfs.names.seen)
+    elsewhere = f"{hdfs.data.url}/webhdfs/v1/m/a"
+    hdfs.fail(Fault(307, headers={"Location": elsewhere}))
+    await failure("webhdfs://m", loopback_policy, found)
+    assert len(hdfs.data.seen) > 1
+    assert not any("canary" in one.headers.values() for one in hdfs.data.seen)
+
+
 async def test_what_is_not_supported_is_named(loopback_policy: SourcePolicy) -> None:
     error = await failure(
         "hdfs://user/me", loopback_policy, secret(HDFS_NAMENODE="http://nn", KERBEROS_PRINCIPAL="p")
