@@ -96,6 +96,18 @@ def test_two_builds_give_the_same_layers(name: str) -> None:
         second.path.unlink()
 
 
+def test_a_later_build_leaves_none_of_the_earlier_ones_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    layers = []
+    for text in ("one", "two", "three"):
+        recipe = f"FROM scratch\nCOPY word /\nCOPY word /again\nLABEL word={text}\n"
+        images.small("localhost/words:1", recipe, {"word": text})
+        layers.append(len(list((tmp_path / "localmodel/images/store/overlay").iterdir())))
+    assert layers[0] == layers[1] == layers[2]
+
+
 @pytest.mark.parametrize(
     ("program", "namespace", "selector"),
     [("agent", AGENTS_NAMESPACE, AGENT), ("controller", CONTROLLER_NAMESPACE, CONTROLLER)],

@@ -11,9 +11,10 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.support.cluster import REPOSITORY
@@ -107,14 +108,20 @@ def reader() -> Path:
 RUN python3 -m venv /opt/reader && /opt/reader/bin/pip install --quiet onnxruntime=={locked[1]}
 USER 4711:4711
 """
+    return small(READER, recipe)
+
+
+def small(tag: str, recipe: str, files: Mapping[str, str] = MappingProxyType({})) -> Path:
+    """An image of a Dockerfile and the few files that it takes."""
 
     def build() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "Dockerfile").write_text(recipe)
+            for name, text in {**files, "Dockerfile": recipe}.items():
+                (Path(folder) / name).write_text(text)
             command = ["bud", "--isolation=chroot", "--layers", "--timestamp=0", *_trusting()]
-            _buildah(*command, f"--tag={READER}", folder)
+            _buildah(*command, f"--tag={tag}", folder)
 
-    return _made(_place(READER, recipe), READER, build)
+    return _made(_place(tag, recipe, *files.values()), tag, build)
 
 
 def pause() -> Path:
@@ -183,6 +190,8 @@ def _save(tag: str, path: Path) -> None:
         fresh = Path(folder) / path.name
         _buildah("push", "--quiet", tag, f"docker-archive:{fresh}:{tag}")
         fresh.rename(path)
+    # Layers of builds whose tag has gone to a later one.
+    _buildah("rmi", "--prune")
 
 
 def prune(folder: Path, *, older_than: float = _KEPT_SECONDS) -> None:
