@@ -7,7 +7,7 @@ from typing import Final
 
 # Thousands of files are as many objects that live as long as their copy: looking through all of them as often as Python
 # does by itself takes a tenth of the time of many small files.
-_COLLECT: Final = (20_000, 20, 20)
+COLLECT: Final = (20_000, 20, 20)
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
 
     Even a bug ends in a sentence; LOCALMODEL_DEBUG=1 shows where it is.
     """
-    gc.set_threshold(*_COLLECT)
+    gc.set_threshold(*COLLECT)
     try:
         if sys.argv[1:2] == ["run"]:
             from agent.cli.serve import main as run

@@ -71,10 +71,10 @@ def new_hasher(algorithm: Algorithm, size: int) -> Hasher:
 def join(algorithm: Algorithm, parts: Iterable[tuple[int, int]]) -> int:
     """CRC of a whole from (crc, bytes) of its parts in order; raises KeyError unless `is_combinable`."""
     _, _, combine = _CRCS[algorithm]
-    value = 0
+    value: int | None = None
     for crc, size in parts:
-        value = combine(value, crc, size)
-    return value
+        value = crc if value is None else combine(value, crc, size)
+    return value or 0
 
 
 def crc_text(algorithm: Algorithm, value: int) -> str:

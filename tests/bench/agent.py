@@ -5,6 +5,7 @@ open; USED gets what the others took, as JSON.
 """
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.blocking import Blocking
+from agent.cli import COLLECT
 from agent.cli.pull import PullOptions, wanted_from
 from agent.copying.access import GivenCredentials
 from agent.copying.assembly import Limits, assemble
@@ -58,6 +60,7 @@ async def fetch(root: Path, warm: str, uris: list[str]) -> dict[str, float]:
 
 
 def main(root: Path, used: Path, warm: str, *uris: str) -> None:
+    gc.set_threshold(*COLLECT)
     used.write_text(json.dumps(asyncio.run(fetch(root, warm, list(uris)))))
 
 
