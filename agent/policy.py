@@ -8,9 +8,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
+from urllib.request import getproxies_environment
 
-from agent.errors import Stalled
+from agent.errors import Retryable, Stalled
+from shared.domain.no_proxy import bypasses
 from shared.domain.reasons import Reason
 
 Address = IPv4Address | IPv6Address
@@ -126,19 +127,19 @@ class SourcePolicy:
         """URL of the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY give for `url`.
 
         A proxy resolves names itself: only literal addresses can be checked then, and the proxy's own address is the
-        admin's choice, so `check_address` does not apply to it.
+        admin's choice, so `check_address` does not apply to it. Raises `Retryable` for one that is not usable.
         """
         endpoint = Endpoint.of(url)
         proxies = getproxies_environment()
         found = proxies.get(endpoint.scheme) or proxies.get("all")
-        if not found or proxy_bypass(endpoint.host):
+        if not found or bypasses(proxies.get("no", ""), endpoint.host, endpoint.port):
             return None
-        return found if "://" in found else f"http://{found}"
+        return _proxy_url(found)
 
     def is_proxy(self, host: str) -> bool:
         """Whether `host` is one of the proxies that the environment names."""
         return any(
-            Endpoint.of(url if "://" in url else f"http://{url}").host == host
+            Endpoint.of(_proxy_url(url)).host == host
             for scheme, url in getproxies_environment().items()
             if scheme in {"http", "https", "all"} and url
         )
@@ -148,6 +149,21 @@ class SourcePolicy:
         if self.allowed_file_roots is None:
             return True
         return any(path.is_relative_to(os.path.realpath(root)) for root in self.allowed_file_roots)
+
+
+def _proxy_url(text: str) -> str:
+    url = text if "://" in text else f"http://{text}"
+    try:
+        usable = Endpoint.of(url).scheme in {"http", "https"}
+    except ValueError:
+        usable = False
+    if not usable:
+        # Not the text itself: it may hold a password.
+        raise Retryable(
+            Reason.SOURCE_UNREACHABLE,
+            "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names is no usable http:// or https:// URL",
+        )
+    return url
 
 
 def _meanings(address: Address) -> tuple[Address, ...]:

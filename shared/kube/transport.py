@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
+from urllib.request import getproxies_environment
 
 import aiohttp
 import orjson
 
+from shared.domain.no_proxy import bypasses
 from shared.kube.errors import (
     ApiError,
     Fenced,
@@ -198,8 +199,9 @@ def _abandon(response: aiohttp.ClientResponse) -> None:
 def _environment_proxy(url: str) -> str | None:
     """What HTTP_PROXY, HTTPS_PROXY and NO_PROXY say of the API server."""
     parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     proxies = getproxies_environment()
-    if not parts.hostname or proxy_bypass(parts.netloc):
+    if not parts.hostname or bypasses(proxies.get("no", ""), parts.hostname, port):
         return None
     return proxies.get(parts.scheme)
 

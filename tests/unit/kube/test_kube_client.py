@@ -60,6 +60,17 @@ async def test_every_failure_is_an_error_of_its_own_kind(
     assert failed.value.message
 
 
+async def test_an_api_server_in_a_network_of_no_proxy_is_asked_directly(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "localhost, 127.0.0.0/8")
+    server.say(Answer(201, BODY))
+    client = KubeClient(Configuration(host=server.url), manager="tester", qps=100, burst=100)
+    assert await client.create(THINGS, BODY, namespace="default") == BODY
+    await client.close()
+
+
 async def test_no_message_carries_the_token(server: ApiServer, client: KubeClient) -> None:
     server.otherwise = lambda _: Cut()
     with pytest.raises(errors.Unreachable) as failed:

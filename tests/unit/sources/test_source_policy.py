@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import Stalled
+from agent.errors import Retryable, Stalled
 from agent.policy import SourcePolicy
 from shared.domain.reasons import Reason
 
@@ -88,3 +88,16 @@ def test_proxies_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert policy.proxy("https://minio.models.svc.cluster.local/x") is None
     assert policy.is_proxy("proxy.corp")
     assert not policy.is_proxy("huggingface.co")
+
+
+@pytest.mark.parametrize("url", ["socks5://canary@proxy:1080", "http://canary@proxy:port", "://"])
+def test_a_proxy_that_is_not_usable_is_told_and_not_quoted(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", url)
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
+    policy = SourcePolicy()
+    assert policy.proxy("https://10.1.2.3/x") is None
+    with pytest.raises(Retryable, match="HTTPS_PROXY") as caught:
+        policy.proxy("https://huggingface.co/x")
+    assert "canary" not in caught.value.message
