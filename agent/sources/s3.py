@@ -248,7 +248,16 @@ class S3Source:
             "s3": {"addressing_style": "path" if path_style else "auto"},
             "connector_args": {"resolver": GuardedResolver(self._policy)},
             "http_session_cls": BoundedSession,
+            "proxies": self._proxies(),
         }
+
+    def _proxies(self) -> dict[str, str] | None:
+        """botocore's own reading of NO_PROXY knows no networks, and only endpoints of one's own are addresses."""
+        url = self._access.endpoint_url
+        if url is None:
+            return None
+        found = self._policy.proxy(url)
+        return {} if found is None else {Endpoint.of(url).scheme: found}
 
     def _client_options(self) -> dict[str, Any]:
         """Only what is set: s3fs adds the region that it found itself."""

@@ -167,7 +167,7 @@ async def test_a_copy_comes_through_the_proxy_from_whom_its_authority_vouches_fo
         assert len(proxy.seen) >= (1 if kind == "git" else 2)
         assert not proxy.refused
         before = len(proxy.seen)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.0/8")
         await resolved(place.uri, loopback_policy, place.credentials(trusted=True))
         assert len(proxy.seen) == before
 
