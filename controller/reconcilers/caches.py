@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from controller.actions import ApplyCacheStatus
+from controller.actions import AddFinalizer, ApplyCacheStatus
 from controller.execute import Executor
 from controller.pacing import Rewrites, timeless
 from controller.planning.cache import plan_cache
@@ -30,6 +30,7 @@ class CachePass:
         self._now = now
         self._clock = clock
         self._rewrites = Rewrites(clock, "status")
+        self._guards = Rewrites(clock, "finalizer")
 
     async def __call__(self, key: str) -> float | None:
         world = self._router.world
@@ -38,6 +39,8 @@ class CachePass:
         if self._router.courtesy.yields(key, busy=busy, seconds=_YIELD_SECONDS) or cache is None:
             return None
         action = plan_cache(world, cache, now=self._now())
+        if isinstance(action, AddFinalizer):
+            return await self._guard(action)
         if not isinstance(action, ApplyCacheStatus):
             if action is not None:
                 await self._executor.execute(action)
@@ -50,6 +53,15 @@ class CachePass:
         self._router.cache_pace.wrote(key, self._clock(), missing=_missing(action))
         await self._executor.execute(action)
         self._rewrites.wrote(key, said)
+        return None
+
+    async def _guard(self, action: AddFinalizer) -> float | None:
+        cache = action.cache
+        wait = self._guards.wait(cache.key, cache.uid)
+        if wait > 0:
+            return wait
+        await self._executor.execute(action)
+        self._guards.wrote(cache.key, cache.uid)
         return None
 
 

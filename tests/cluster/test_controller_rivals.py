@@ -106,6 +106,23 @@ def test_a_status_that_somebody_overwrites_again_and_again(scene: Scene) -> None
     scene.wait(lambda: scene.node_states() == {"a": "NodeDownloaded"}, "mended", seconds=60)
 
 
+def test_a_finalizer_that_somebody_removes_again_and_again(scene: Scene) -> None:
+    scene.add_cache()
+    scene.wait(scene.ready, "ready")
+
+    def strip(found: dict[str, Any]) -> dict[str, Any] | None:
+        return {"metadata": {"finalizers": None}} if found["metadata"].get("finalizers") else None
+
+    with rival(scene, LOCAL_MODEL_CACHES, scene.name("m"), strip) as done:
+        assert sit(done) <= _MOST
+    assert scene.work_list("a") == ["m"], "no copy is lost by it"
+    scene.wait(
+        lambda: bool((scene.read("localmodelcache", "m") or {})["metadata"].get("finalizers")),
+        "mended in the end",
+        seconds=60,
+    )
+
+
 def test_a_volume_that_somebody_resizes_again_and_again(scene: Scene) -> None:
     scene.add_cache()
     scene.add_service("s")
