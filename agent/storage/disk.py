@@ -101,12 +101,13 @@ def _check(result: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def write_durably(disk: Disk, at: int, name: str, data: bytes) -> None:
-    """Old content or new, never a part; durable on return. A crash may leave `.<name>.<random>`."""
+def write_durably(disk: Disk, at: int, name: str, *data: bytes) -> None:
+    """Old content or new, never a part; durable on return. data: in pieces. A crash may leave `.<name>.<random>`."""
     draft = f".{name}.{secrets.token_hex(4)}"
     fd = disk.create(at, draft)
     try:
-        disk.write(fd, data)
+        for piece in data:
+            disk.write(fd, piece)
         disk.sync(fd)
         disk.rename(at, draft, at, name)
     except OSError:

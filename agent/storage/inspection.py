@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.storage.disk import open_folder
@@ -30,26 +31,40 @@ def inspect(models: int, tree: Tree) -> Inspection:
     except (FileNotFoundError, NotADirectoryError):
         return Inspection(tuple(file.path for file in tree.files), (), Footprint())
     try:
-        entries = list(walk(root))
-        here = Entry("", os.fstat(root))
+        comparison = _Comparison({file.path: (file.size, file.mtime_ns) for file in tree.files})
+        footprint = measure(comparison.seen(root))
     finally:
         os.close(root)
-    found = {entry.path: entry.stat for entry in entries if not entry.is_folder}
-    damaged = []
-    for file in tree.files:
-        there = found.pop(file.path, None)
-        if there is None or not is_good(file, there):
-            damaged.append(file.path)
-    return Inspection(tuple(sorted(damaged)), tuple(sorted(found)), measure([here, *entries]))
+    return Inspection(comparison.damaged, tuple(sorted(comparison.extra)), footprint)
 
 
-def is_good(file: TreeFile, found: os.stat_result) -> bool:
-    """Nothing about the file says that its content changed since it was published."""
-    return (
-        stat.S_ISREG(found.st_mode)
-        and found.st_size == file.size
-        and found.st_mtime_ns == file.mtime_ns
-    )
+class _Comparison:
+    """Compares while it walks: of 200,000 files, what `lstat` tells would be 100 MB."""
+
+    def __init__(self, published: dict[str, tuple[int, int] | None]) -> None:
+        self._published = published
+        self.extra: list[str] = []
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """Once all was seen."""
+        return tuple(sorted(path for path, left in self._published.items() if left is not None))
+
+    def seen(self, root: int) -> Iterator[Entry]:
+        """Everything below the open folder, and the folder."""
+        yield Entry("", os.fstat(root))
+        for entry in walk(root):
+            if not entry.is_folder:
+                if entry.path not in self._published:
+                    self.extra.append(entry.path)
+                elif _fingerprint(entry.stat) == self._published[entry.path]:
+                    self._published[entry.path] = None
+            yield entry
+
+
+def _fingerprint(found: os.stat_result) -> tuple[int, int] | None:
+    """Size and modification time; None for what is no file."""
+    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 def intact(models: int, tree: Tree) -> bool:
@@ -66,7 +81,8 @@ def open_good(root: int, file: TreeFile) -> int | None:
         if exc.errno in OWN_TROUBLE:
             raise
         return None
-    if is_good(file, os.fstat(fd)):
+    # Nothing about it says that its content changed since it was published.
+    if _fingerprint(os.fstat(fd)) == (file.size, file.mtime_ns):
         return fd
     os.close(fd)
     return None

@@ -1,14 +1,15 @@
-"""The manifest of a published tree: one line of JSON about the tree, one about its files.
+"""The manifest of a published tree: a line of JSON about the tree, then an array of its files, a thousand to a line.
 
-The first line alone is parsed when the store opens; the second is only checked (CRC-32) and read when somebody asks.
+The first line alone is parsed when the store opens; the others are only checked (CRC-32) and read when somebody asks, line by line.
 """
 
 import os
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -22,6 +23,8 @@ from agent.storage.walk import open_beneath
 from shared.domain.reasons import Reason
 
 _FORMAT = 1
+# What is in memory at a time of a list of 200,000 files, which all together would take 100 MB.
+_FILES_A_LINE = 1000
 
 
 class ManifestInvalid(ValueError):
@@ -45,10 +48,10 @@ class Record:
     born: int | None = None
 
 
-def encode(record: Record) -> bytes:
-    """Both lines."""
+def encode(record: Record) -> list[bytes]:
+    """All lines."""
     tree = record.tree
-    body = _json([_row(file) for file in tree.files])
+    body = list(_body(tree.files))
     header = {
         "format": _FORMAT,
         "storageKey": tree.storage_key,
@@ -60,7 +63,7 @@ def encode(record: Record) -> bytes:
         "trust": tree.trust,
         "files": len(tree.files),
         "bytes": tree.size,
-        "crc32": zlib.crc32(body),
+        "crc32": _crc(body),
         "inode": record.inode,
         "born": record.born,
         "exclusive": record.footprint.exclusive,
@@ -68,23 +71,25 @@ def encode(record: Record) -> bytes:
         "staged": record.staged,
         "retires": record.retires,
     }
-    return _json(header) + b"\n" + body + b"\n"
+    return [_json(header) + b"\n", *body, b"\n"]
 
 
 def write(disk: Disk, at: int, name: str, record: Record) -> None:
     """Durable on return; see `write_durably` for crashes."""
-    write_durably(disk, at, name, encode(record))
+    write_durably(disk, at, name, *encode(record))
 
 
 def read(at: int, name: str) -> Record:
     """The record, its files left on disk. Raises `OSError`, or `ManifestInvalid` when the content is not ours or damaged."""
-    header, body = _split(_read_bytes(at, name))
+    with _open(at, name) as file:
+        header = file.readline()
+        found = _crc(_lines(file))
     try:
         fields = orjson.loads(header)
         if fields["format"] != _FORMAT:
             raise ManifestInvalid(f"{name}: format {fields['format']!r} is not known")
         crc = fields["crc32"]
-        if zlib.crc32(body) != crc:
+        if found != crc:
             raise ManifestInvalid(f"{name}: the list of files is damaged")
         if fields["storageKey"] != name.partition(".")[0]:
             raise ManifestInvalid(f"{name}: it is another model's")
@@ -118,25 +123,58 @@ def read(at: int, name: str) -> Record:
         raise ManifestInvalid(f"{name}: not a manifest ({type(exc).__name__})") from exc
 
 
-def _load_files(
-    at: int, name: str, crc: int, sizes: Collection[int] | None
-) -> tuple[TreeFile, ...]:
-    with translated(f"reading manifest {name}"):
-        _, body = _split(_read_bytes(at, name))
-    if zlib.crc32(body) != crc:
-        raise Retryable(Reason.DISK_ERROR, f"manifest {name} changed while it was read")
-    rows = orjson.loads(body)
-    return tuple(_file(row) for row in rows if sizes is None or row[1] in sizes)
+def _load_files(at: int, name: str, crc: int, sizes: Collection[int] | None) -> Iterator[TreeFile]:
+    with translated(f"reading manifest {name}"), _open(at, name) as file:
+        begin = len(file.readline())
+        if _crc(_lines(file)) != crc:
+            raise Retryable(Reason.DISK_ERROR, f"manifest {name} changed while it was read")
+        file.seek(begin)
+        for line in _lines(file):
+            for row in _rows(line):
+                if sizes is None or row[1] in sizes:
+                    yield _file(row)
 
 
-def _read_bytes(at: int, name: str) -> bytes:
-    with open(open_beneath(at, name, os.O_RDONLY), "rb") as file:
-        return file.read()
+def _open(at: int, name: str) -> BinaryIO:
+    return open(open_beneath(at, name, os.O_RDONLY), "rb")
 
 
-def _split(content: bytes) -> tuple[bytes, bytes]:
-    header, _, rest = content.partition(b"\n")
-    return header, rest.removesuffix(b"\n")
+def _body(files: Iterable[TreeFile]) -> Iterator[bytes]:
+    """One JSON array in pieces; a string holds no line's end, so each line can be read by itself."""
+    left = iter(files)
+    yield b"[\n"
+    separator = b""
+    while rows := [_row(file) for file in islice(left, _FILES_A_LINE)]:
+        yield separator + _json(rows)[1:-1]
+        separator = b",\n"
+    yield b"\n]"
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """What is left of the file, but for the end of its last line."""
+    held = b""
+    for line in file:
+        yield held
+        held = line
+    yield held.removesuffix(b"\n")
+
+
+def _crc(pieces: Iterable[bytes]) -> int:
+    crc = 0
+    for piece in pieces:
+        crc = zlib.crc32(piece, crc)
+    return crc
+
+
+def _rows(line: bytes) -> list[list[Any]]:
+    """Versions before wrote the whole array into one line."""
+    text = line.strip(b",\n")
+    if text in {b"", b"[", b"]"}:
+        return []
+    rows: list[list[Any]] = orjson.loads(
+        text if text.startswith((b"[[", b"[]")) else b"[%b]" % text
+    )
+    return rows
 
 
 def _row(file: TreeFile) -> list[Any]:

@@ -22,7 +22,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from agent.errors import Retryable
@@ -148,39 +148,46 @@ def _prepare(
     """The staged tree holds exactly the manifest's files, readable by everybody, and is durable."""
     root = open_folder(stage, staged)
     try:
-        wanted = {safe_path(file.path): file for file in tree.files}
-        entries = list(walk(root))
-        prune(disk, root, entries, wanted.keys())
-        if len(wanted) >= _MANY_FILES:
+        folders = prune(disk, root, {safe_path(file.path) for file in tree.files})
+        if len(tree.files) >= _MANY_FILES:
             disk.sync_all(root)
-        kept = [
-            Entry(path, _finish_file(layout, disk, root, file)) for path, file in wanted.items()
-        ]
-        folders = [entry.path for entry in entries if entry.is_folder]
-        for path in sorted(folders, reverse=True):
-            with contextlib.suppress(FileNotFoundError):
-                kept.append(Entry(path, _finish_folder(layout, disk, root, path)))
-        kept.append(Entry("", _finish_folder(layout, disk, root, "")))
+        files: list[TreeFile] = []
+
+        def finished() -> Iterator[Entry]:
+            for file in tree.files:
+                found = _finish_file(layout, disk, root, file)
+                files.append(replace(file, mtime_ns=found.st_mtime_ns))
+                yield Entry(file.path, found)
+            for path in sorted(folders, reverse=True):
+                with contextlib.suppress(FileNotFoundError):
+                    yield Entry(path, _finish_folder(layout, disk, root, path))
+            yield Entry("", _finish_folder(layout, disk, root, ""))
+
+        # One after the other: of 200,000 files, what `fstat` tells would be 100 MB.
+        footprint = measure(finished())
         disk.sync(stage)
-        mtimes = {entry.path: entry.stat.st_mtime_ns for entry in kept}
-        files = tuple(replace(file, mtime_ns=mtimes[file.path]) for file in tree.files)
-        return files, os.fstat(root).st_ino, measure(kept)
+        return tuple(files), os.fstat(root).st_ino, footprint
     finally:
         os.close(root)
 
 
-def prune(disk: Disk, root: int, entries: list[Entry], wanted: Container[str]) -> None:
-    """Left-overs of an earlier attempt go, and the folders that held nothing else."""
+def prune(disk: Disk, root: int, wanted: Container[str]) -> list[str]:
+    """Left-overs of an earlier attempt go, and the folders that held nothing else; all folders that there were."""
+    folders: list[str] = []
+    strays: list[str] = []
+    for entry in walk(root):
+        if entry.is_folder:
+            folders.append(entry.path)
+        elif entry.path not in wanted:
+            strays.append(entry.path)
     holders: set[str] = set()
-    for entry in entries:
-        if entry.is_folder or entry.path in wanted:
-            continue
-        parent, name = open_parent(root, entry.path)
+    for path in strays:
+        parent, name = open_parent(root, path)
         try:
             disk.unlink(parent, name)
         finally:
             os.close(parent)
-        holders.add(entry.path.rpartition("/")[0])
+        holders.add(path.rpartition("/")[0])
     while holders:
         path = max(holders, key=len)
         holders.remove(path)
@@ -196,6 +203,7 @@ def prune(disk: Disk, root: int, entries: list[Entry], wanted: Container[str]) -
             holders.add(path.rpartition("/")[0])
         finally:
             os.close(parent)
+    return folders
 
 
 def _finish_file(layout: Layout, disk: Disk, root: int, file: TreeFile) -> os.stat_result:

@@ -33,7 +33,7 @@ from agent.storage.layout import PRIVATE, Layout
 from agent.storage.manifests import Record
 from agent.storage.recovery import recover
 from agent.storage.tree import Staging, Tree, TreeFile, Usage
-from agent.storage.walk import is_empty_folder, lstat, names, walk
+from agent.storage.walk import is_empty_folder, lstat, names
 from shared.domain.storage_key import is_storage_key
 
 _STAGED = "tree"
@@ -128,7 +128,7 @@ class Store:
     def prune(self, key: str, into: Path, paths: Collection[str]) -> None:
         """Of what an earlier attempt left in a staged folder only files at these paths stay."""
         with self._changing(key, f"pruning what is staged for {key}"), opened_folder(into) as fd:
-            publication.prune(self._disk, fd, list(walk(fd)), paths)
+            publication.prune(self._disk, fd, paths)
 
     def publish(self, tree: Tree, staged: Path) -> None:
         """Put the staged folder at `models/<key>`, durable, in one step for readers; what was there is retired.

@@ -28,11 +28,11 @@ class TreeFile:
 class Load(Protocol):
     """Reads files from a manifest; of the given sizes only, or all."""
 
-    def __call__(self, sizes: Collection[int] | None = None, /) -> tuple[TreeFile, ...]: ...
+    def __call__(self, sizes: Collection[int] | None = None, /) -> Iterator[TreeFile]: ...
 
 
 class StoredFiles(Sequence[TreeFile]):
-    """A published tree's files, read from its manifest each time they are walked: 200,000 of them would be 120 MB."""
+    """A published tree's files, read from its manifest, some at a time, whenever they are walked: 200,000 would be 120 MB."""
 
     __slots__ = ("_count", "_load", "total_size")
 
@@ -49,14 +49,14 @@ class StoredFiles(Sequence[TreeFile]):
     @overload
     def __getitem__(self, index: slice) -> tuple[TreeFile, ...]: ...
     def __getitem__(self, index: int | slice) -> TreeFile | tuple[TreeFile, ...]:
-        return self._load()[index]
+        return tuple(self._load())[index]
 
     def __iter__(self) -> Iterator[TreeFile]:
-        return iter(self._load())
+        return self._load()
 
     def of_sizes(self, sizes: Collection[int]) -> tuple[TreeFile, ...]:
         """Those with one of these sizes; costs a tenth of walking all when they are few."""
-        return self._load(sizes)
+        return tuple(self._load(sizes))
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, StoredFiles | tuple):

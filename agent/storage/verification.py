@@ -38,20 +38,25 @@ def verify(
     `cancelled` is told before up to a MiB is read, how much, and may take its time. Raises `Cancelled`, and `OSError` for what is
     the agent's own trouble.
     """
-    files = tuple(tree.files)
-    chosen = [file for file in files if paths is None or file.path in paths]
+    chosen = (file for file in tree.files if paths is None or file.path in paths)
     try:
         root = open_folder(models, tree.storage_key)
     except (FileNotFoundError, NotADirectoryError):
         return Verification(tuple(sorted(file.path for file in chosen)), None)
     flags = os.O_RDONLY | (os.O_DIRECT if past_cache else 0)
+    damaged: list[str] = []
+    touched: dict[str, TreeFile] = {}
     try:
-        seen = {file.path: _read_again(root, file, flags, cancelled) for file in chosen}
+        for file in chosen:
+            found = _read_again(root, file, flags, cancelled)
+            if found is None:
+                damaged.append(file.path)
+            elif found != file:
+                touched[file.path] = found
     finally:
         os.close(root)
-    damaged = tuple(sorted(path for path, found in seen.items() if found is None))
-    now = tuple(seen.get(file.path) or file for file in files)
-    return Verification(damaged, now if now != files else None)
+    now = tuple(touched.get(file.path, file) for file in tree.files) if touched else None
+    return Verification(tuple(sorted(damaged)), now)
 
 
 def _read_again(

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,11 +206,34 @@ def test_what_was_published_is_known_again_with_all_its_files(tmp_path: Path) ->
     }
 
 
+def test_a_model_of_thousands_of_files_is_read_back_as_it_was_published(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    content = {f'],["{number:04},': b"%d" % number for number in range(2500)}
+    tree = publish(store, content)
+    store.close()
+    (again,) = Store.open(tmp_path).trees().values()
+    assert tuple(replace(file, mtime_ns=0) for file in again.files) == tree.files
+
+
+def test_a_manifest_that_has_all_files_in_one_line_is_read_as_well(tmp_path: Path) -> None:
+    """As versions before wrote it."""
+    store = Store.open(tmp_path)
+    tree = publish(store, {f"{number}": b"%d" % number for number in range(1200)})
+    store.close()
+    manifest = tmp_path / ".localmodel" / "manifests" / f"{KEY}.json"
+    header, _, files = manifest.read_bytes().partition(b"\n")
+    one_line = json.dumps(json.loads(files)).encode()
+    fields = {**json.loads(header), "crc32": zlib.crc32(one_line)}
+    manifest.write_bytes(json.dumps(fields).encode() + b"\n" + one_line + b"\n")
+    (again,) = Store.open(tmp_path).trees().values()
+    assert tuple(replace(file, mtime_ns=0) for file in again.files) == tree.files
+
+
 def test_500_models_with_200_000_files_are_ready_in_two_seconds(tmp_path: Path) -> None:
     Store.open(tmp_path).close()
     content = {f"part-{number:05}-of-00400.safetensors": b"" for number in range(400)}
     folder = tmp_path / ".localmodel" / "manifests"
-    encoded = manifests.encode(Record(tree_of(content), 1, Footprint(1, {})))
+    encoded = b"".join(manifests.encode(Record(tree_of(content), 1, Footprint(1, {}))))
     for number in range(500):
         key = storage_key(f"s3://bucket/{number}")
         (folder / f"{key}.json").write_bytes(encoded.replace(KEY.encode(), key.encode()))
