@@ -61,9 +61,9 @@ class HfSource:
         return await self._blocking(partial(self._resolve, revision or self._uri.revision))
 
     async def sign(self, file: RemoteFile) -> SignedRequest:
-        commit, _, path = file.locator.partition("/")
+        commit = file.locator
         return SignedRequest(
-            url=hf_hub_url(self._uri.repo, path, revision=commit, endpoint=self._endpoint),
+            url=hf_hub_url(self._uri.repo, file.path, revision=commit, endpoint=self._endpoint),
             headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
             expect={"x-repo-commit": commit},
             tls=self._tls,
@@ -111,7 +111,7 @@ def _remote(entry: RepoFile, commit: str) -> RemoteFile:
         path=path,
         size=size,
         validator=value,
-        locator=f"{commit}/{path}",
+        locator=commit,
         digests=(Digest(algorithm, value),),
     )
 

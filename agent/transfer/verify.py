@@ -84,7 +84,7 @@ def digests(work: FileWork) -> tuple[Digest, ...] | None:
     if whole != stated.value:
         return None
     if stated.algorithm is not Algorithm.CRC32C:
-        computed.insert(0, Digest(stated.algorithm, whole))
+        computed.insert(0, stated)
     return tuple(computed)
 
 
