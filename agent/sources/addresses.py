@@ -49,7 +49,11 @@ def _shown(address: tuple[Any, ...]) -> str:
     return f"{address[0]}%{scope}" if scope else str(address[0])
 
 
-def check_host(policy: SourcePolicy, host: str, port: int | None) -> None:
+def check_host(policy: SourcePolicy, host: str, port: int | None) -> list[str]:
     """The same for libraries that connect by themselves; blocks. Raises OSError for a host without an address."""
-    for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        policy.check_address(host, str(address[0]))
+    found = [
+        _shown(address) for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ]
+    for one in found:
+        policy.check_address(host, one)
+    return found

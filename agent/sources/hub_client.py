@@ -2,10 +2,11 @@
 
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+import httpcore2
 import httpx2
 from huggingface_hub import set_client_factory
 
@@ -81,8 +82,34 @@ class _Guarded(httpx2.BaseTransport):
         with self._lock:
             key = (tls, proxy)
             if key not in self._inner:
-                self._inner[key] = httpx2.HTTPTransport(verify=tls.context(), proxy=proxy)
+                inner = httpx2.HTTPTransport(verify=tls.context(), proxy=proxy)
+                if proxy is None:
+                    # httpx has no public name for it.
+                    inner._pool = httpcore2.ConnectionPool(
+                        ssl_context=tls.context(), network_backend=_Checked()
+                    )
+                self._inner[key] = inner
             return self._inner[key]
+
+
+class _Checked(httpcore2.SyncBackend):
+    """Connects to the very addresses that were checked: a moment later a name may mean others."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        failed: Exception = httpcore2.ConnectError(f"{host} has no address")
+        for address in check_host(_caller.get().policy, host, port):
+            try:
+                return super().connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as exc:
+                failed = exc
+        raise failed
 
 
 class _Bounded(httpx2.SyncByteStream):
