@@ -90,6 +90,7 @@ def work(world: World, node: str, keys: Iterable[str], **different: dict[str, An
                 "storage": {
                     "capacityBytes": 4 * taken,
                     "availableBytes": 2 * taken,
+                    "keptFreeBytes": taken // 5,
                     "usedBytes": taken,
                 },
             },
