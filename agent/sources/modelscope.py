@@ -113,12 +113,14 @@ class ModelScopeSource:
     def _remote(self, path: str, entry: Mapping[str, Any]) -> RemoteFile:
         """A file is asked for at the commit that brought it, so that a moved branch does not mix two versions."""
         sha256 = from_hex(Algorithm.SHA256, str(entry.get("Sha256") or ""))
-        commit = str(entry.get("Revision") or "")
+        named = str(entry.get("Revision") or "")
+        # A branch or a tag in its place would tell no version.
+        commit = named if _COMMIT.fullmatch(named) else ""
         return RemoteFile(
             path=path,
             size=file_size(entry.get("Size")),
             validator=sha256 or commit,
-            locator=f"{commit if _COMMIT.fullmatch(commit) else self._revision} {path}",
+            locator=f"{commit or self._revision} {path}",
             digests=() if sha256 is None else (Digest(Algorithm.SHA256, sha256),),
         )
 

@@ -78,6 +78,21 @@ async def test_a_branch_that_moves_meanwhile_does_not_move_what_was_listed(
         assert (await source.resolve()).revision != before.revision
 
 
+async def test_a_file_of_which_nothing_tells_the_version_comes_as_one_stream(
+    hub: ModelScopeServer, loopback_policy: SourcePolicy, tmp_path: Path
+) -> None:
+    body = os.urandom(12 * MIB)
+    hub.add("org/model", {"f": body})
+    hub.vague, hub.lies["f"] = True, ""
+    done = await copied("modelscope://org/model", tmp_path, loopback_policy)
+    assert done.files == {"f": body}
+    assert done.tree.verified_by is Strength.SIZE
+    assert not any("range" in one.headers for one in hub.store.seen)
+    hub.vague = False
+    await copied("modelscope://org/model", tmp_path / "again", loopback_policy)
+    assert any("range" in one.headers for one in hub.store.seen)
+
+
 async def test_a_revision_is_a_branch_a_tag_or_a_commit(
     hub: ModelScopeServer, loopback_policy: SourcePolicy
 ) -> None:

@@ -28,12 +28,14 @@ class _Repo:
 class ModelScopeServer:
     """`with ModelScopeServer() as hub:` — `hub.endpoint` is what MODELSCOPE_ENDPOINT wants; `hub.add(...)` commits files.
 
-    limit: entries after which a listing is cut off without a word. lies: SHA-256 that is stated instead, by path.
+    limit: entries after which a listing is cut off without a word. lies: SHA-256 that is stated instead, by path. vague: whether a listing
+    names a branch where a commit belongs.
     """
 
     def __init__(self, *, limit: int = 3000) -> None:
         self.limit = limit
         self.lies: dict[str, str] = {}
+        self.vague = False
         self._repos: dict[str, _Repo] = {}
         self.api = ThreadedApp("modelscope")
         self.store = ThreadedApp("modelscope-store")
@@ -112,7 +114,7 @@ class ModelScopeServer:
                 "Type": "blob",
                 "Size": len(content),
                 "Sha256": self.lies.get(path, hashlib.sha256(content).hexdigest()),
-                "Revision": repo.brought[commit][path],
+                "Revision": "master" if self.vague else repo.brought[commit][path],
             }
         if request.query.get("Recursive") != "True":
             entries = {
