@@ -65,19 +65,28 @@ class Journal:
         self._claims: dict[str, bytearray] = {}
         self._stated: dict[str, Digest] = {}
         lines, length = self._read()
-        self._fd = self._open()
-        if self._size() > length:
-            os.ftruncate(self._fd, length)
         if lines > _SLACK and lines > _SLACK + 2 * sum(len(self.claims(f)) for f in self._claims):
-            self._rewrite()
+            length = self._rewrite()
+        self._fd = self._open()
+        try:
+            if os.fstat(self._fd).st_size > length:
+                os.ftruncate(self._fd, length)
+        except OSError:
+            os.close(self._fd)
+            raise
 
     def claims(self, file: str) -> tuple[Claim, ...]:
-        """Claims of one file in offset order; of overlapping ones the earlier offset is kept."""
-        last = {Range(a, b): crc for a, b, crc in _PACKED.iter_unpack(self._claims.get(file, b""))}
+        """Claims of one file in offset order; of two that overlap the younger is kept: it is about bytes that came anew."""
+        records = enumerate(_PACKED.iter_unpack(self._claims.get(file, b"")))
+        last = {Range(start, end): (number, crc) for number, (start, end, crc) in records}
         kept: list[Claim] = []
-        for claim in (Claim(part, last[part]) for part in sorted(last)):
-            if not kept or kept[-1].range.end <= claim.range.start:
-                kept.append(claim)
+        for part in sorted(last):
+            number, crc = last[part]
+            if kept and kept[-1].range.end > part.start:
+                if last[kept[-1].range][0] > number:
+                    continue
+                kept.pop()
+            kept.append(Claim(part, crc))
         return tuple(kept)
 
     def stated(self, file: str) -> Digest | None:
@@ -99,16 +108,24 @@ class Journal:
     def add_all(self, claims: Iterable[tuple[str, Claim, Digest | None]]) -> None:
         """The same for many files, in one write."""
         lines = [_line(_record(file, claim, stated)) for file, claim, stated in claims]
-        with self._lock:
-            _write(self._fd, b"".join(lines))
+        self._append(b"".join(lines))
 
     def drop(self, file: str) -> None:
         """Nothing of this file is worth keeping."""
-        with self._lock:
-            _write(self._fd, _line({"file": file, "drop": True}))
+        self._append(_line({"file": file, "drop": True}))
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def _append(self, lines: bytes) -> None:
+        with self._lock:
+            end = os.fstat(self._fd).st_size
+            try:
+                _write(self._fd, lines)
+            except OSError:
+                # A part of a line would take all that come after it along, at the next opening.
+                os.ftruncate(self._fd, end)
+                raise
 
     def _read(self) -> tuple[int, int]:
         lines = good = 0
@@ -135,25 +152,25 @@ class Journal:
             _PACKED.pack(*record["part"], record["crc"])
         )
 
-    def _rewrite(self) -> None:
+    def _rewrite(self) -> int:
+        """Only what still counts; returns its length."""
         draft = self._path.with_suffix(".new")
         draft.unlink(missing_ok=True)
-        with draft.open("xb") as output:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
             for file in self._claims:
-                for claim in self.claims(file):
-                    output.write(_line(_record(file, claim, self._stated.get(file))))
-            output.flush()
-            os.fsync(output.fileno())
+                stated = self._stated.get(file)
+                _write(fd, b"".join(_line(_record(file, c, stated)) for c in self.claims(file)))
+            os.fsync(fd)
+            length = os.fstat(fd).st_size
+        finally:
+            os.close(fd)
         draft.rename(self._path)
-        os.close(self._fd)
-        self._fd = self._open()
+        return length
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(self._path, flags, 0o644)
-
-    def _size(self) -> int:
-        return os.fstat(self._fd).st_size
 
 
 def _write(fd: int, lines: bytes) -> None:

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -54,9 +56,53 @@ def test_a_dropped_file_has_no_claims_and_others_keep_theirs(tmp_path: Path) -> 
     assert reopened(tmp_path, "g") == (B,)
 
 
-def test_of_overlapping_claims_one_is_kept(tmp_path: Path) -> None:
-    write(tmp_path, A, Claim(Range(5, 15), 7))
-    assert reopened(tmp_path) == (A,)
+def test_of_overlapping_claims_the_younger_is_kept(tmp_path: Path) -> None:
+    """The older one's bytes were not there any more, or they would not have come again."""
+    write(tmp_path, A, B, Claim(Range(5, 12), 7))
+    assert reopened(tmp_path) == (Claim(Range(5, 12), 7),)
+    write(tmp_path, B, A)
+    assert reopened(tmp_path) == (A, B)
+
+
+def test_a_line_for_which_the_disk_had_no_room_takes_no_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path)
+    journal.add("f", A)
+    write, room = os.write, 7
+
+    def full(fd: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done, room = write(fd, data[:room]), 0
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            journal.add("f", Claim(Range(30, 40), 3))
+    journal.add("f", B)
+    journal.close()
+    assert reopened(tmp_path) == (A, B)
+
+
+def test_a_journal_that_cannot_be_opened_keeps_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, A)
+    with (tmp_path / "parts.log").open("a") as log:
+        log.write("torn")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            Journal(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_journal_of_files_that_changed_again_and_again_is_rewritten(tmp_path: Path) -> None:
