@@ -22,8 +22,8 @@ from tests.bench.report import Result
 from tests.support.latency import Link
 from tests.support.processes import LOOPBACK
 
-# Sources, one output and what a killed run left.
-_SPACE = 16 * GIB
+# Sources, one output and what a killed run left; all outputs of many files.
+_SPACE = 24 * GIB
 
 
 class Session:
