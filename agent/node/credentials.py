@@ -77,12 +77,17 @@ class KubernetesCredentials:
     async def _from_storage_config(
         self, where: str, key: str, parameters: Mapping[str, str], seen: dict[str, str]
     ) -> Credentials:
-        secret = await self._get(SECRETS, where, STORAGE_CONFIG, seen)
-        text = _data(secret).get(key)
+        """Where there is no such entry the key names a Secret, as in KServe."""
+        config = await self._find(SECRETS, where, STORAGE_CONFIG, seen)
+        text = None if config is None else _data(config).get(key)
         if text is None:
-            raise Stalled(
-                Reason.CREDENTIALS_MISSING, f"secret {STORAGE_CONFIG} has no entry {key!r}"
-            )
+            secret = await self._find(SECRETS, where, key, seen)
+            if secret is None:
+                raise Stalled(
+                    Reason.CREDENTIALS_MISSING,
+                    f"neither an entry {key!r} of Secret {STORAGE_CONFIG!r} nor a Secret of that name is in namespace {where!r}",
+                )
+            return _from_secret(secret).with_parameters(parameters)
         try:
             entry = json.loads(text)
         except (ValueError, RecursionError):
@@ -105,21 +110,28 @@ class KubernetesCredentials:
             )
         found: list[Credentials] = []
         for secret_name in named[:_MOST_SECRETS]:
-            secret = await self._get(SECRETS, where, secret_name, seen)
-            annotations = secret["metadata"].get("annotations") or {}
-            found.append(Credentials.from_secret(_data(secret), annotations))
+            found.append(_from_secret(await self._get(SECRETS, where, secret_name, seen)))
         return Credentials.merged(found)
 
     async def _get(
         self, resource: Resource, where: str, name: str, seen: dict[str, str]
     ) -> dict[str, Any]:
+        found = await self._find(resource, where, name, seen)
+        if found is None:
+            shown = f"{resource.kind} {name!r} in namespace {where!r}"
+            raise Stalled(Reason.CREDENTIALS_MISSING, f"{shown} does not exist")
+        return found
+
+    async def _find(
+        self, resource: Resource, where: str, name: str, seen: dict[str, str]
+    ) -> dict[str, Any] | None:
         what = f"{resource.kind}/{name}"
         shown = f"{resource.kind} {name!r} in namespace {where!r}"
         try:
             found = await self._client.get(resource, name, namespace=where)
-        except NotFound as error:
+        except NotFound:
             seen[what] = ""
-            raise Stalled(Reason.CREDENTIALS_MISSING, f"{shown} does not exist") from error
+            return None
         except Forbidden as error:
             seen[what] = ""
             hint = "" if where == self._namespace else f": bind ClusterRole {READERS} there"
@@ -132,6 +144,11 @@ class KubernetesCredentials:
             ) from error
         seen[what] = found["metadata"].get("resourceVersion", "")
         return found
+
+
+def _from_secret(secret: Mapping[str, Any]) -> Credentials:
+    annotations = secret["metadata"].get("annotations") or {}
+    return Credentials.from_secret(_data(secret), annotations)
 
 
 def _data(secret: Mapping[str, Any]) -> dict[str, bytes]:

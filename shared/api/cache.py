@@ -47,7 +47,7 @@ class Storage(ApiModel):
     key: str | None = Field(
         default=None,
         max_length=253,
-        description="Entry of the secret storage-config that holds the source's credentials.",
+        description="Entry of the secret storage-config that holds the source's credentials; without such an entry, the secret of that name.",
     )
     parameters: dict[str, str] | None = Field(
         default=None, description="Fields that override or complete that entry, such as region."

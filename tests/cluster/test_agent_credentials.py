@@ -118,6 +118,26 @@ def test_an_entry_of_storage_config_opens_the_bucket_and_parameters_override_it(
     assert READER.secret_access_key not in everything_said(agent, work)
 
 
+def test_a_storage_key_without_an_entry_names_a_secret(
+    start_agent: StartAgent, control_plane: ControlPlane, s3: S3Server
+) -> None:
+    control_plane.apply(keys_secret("by-name", READER, s3))
+    agent, work = start_agent("credentials-by-name")
+    storage = {"key": "by-name", "parameters": {"region": "us-east-1"}}
+    work.set(
+        model("llama", "s3://models/llama", storage=storage),
+        model("other", "s3://models/llama/", storage={"key": "no-name"}),
+    )
+    work.wait_downloaded("llama")
+    found = work.wait_report("other", state="ModelDownloadError", reason="CredentialsMissing")
+    assert found["message"].startswith(
+        "neither an entry 'no-name' of Secret 'storage-config' nor a Secret of that name is in"
+    )
+    control_plane.apply(keys_secret("no-name", READER, s3))
+    work.wait_downloaded("other")
+    assert READER.secret_access_key not in everything_said(agent, work)
+
+
 def test_a_missing_account_stalls_the_copy_until_somebody_makes_it(
     start_agent: StartAgent, control_plane: ControlPlane, s3: S3Server
 ) -> None:
