@@ -110,17 +110,22 @@ class Copier:
             with watch.spending(Phase.RESOLVE):
                 answer = await self._asking.ask(wanted, watch, have.revision, stack)
                 source, manifest = answer.require()
+                judgement = answer.judgement
             if not manifest.packed:
                 manifest = select(manifest, wanted.selections)
             watch.resolved(revision=manifest.revision, pinned=manifest.pinned, total=manifest.size)
             if have.tree is not None and have.whole and _answers(have.tree, wanted, manifest):
-                return Outcome(have.tree, answer.judgement)
+                return Outcome(have.tree, judgement)
             if have.foreign and not manifest.packed:
                 adopted = await self._adopt(wanted, manifest, watch)
                 if adopted is not None:
-                    return Outcome(adopted, answer.judgement)
-            tree = await self._fetch(wanted, source, manifest, watch)
-        return Outcome(tree, answer.judgement)
+                    return Outcome(adopted, judgement)
+            files = await self._fetch(wanted, source, manifest, watch)
+            tree = self._tree(wanted, manifest, files)
+            # What the source said of 200,000 files takes 50 MB, and publishing them as much.
+            del answer, manifest, files
+            await self._publish(tree, watch)
+        return Outcome(self._store.trees()[wanted.storage_key], judgement)
 
     async def _adopt(self, wanted: Wanted, manifest: Manifest, watch: CopyWatch) -> Tree | None:
         """The foreign folder as a tree of ours, when every byte of it is the source's."""
@@ -139,16 +144,18 @@ class Copier:
 
     async def _fetch(
         self, wanted: Wanted, source: Source, manifest: Manifest, watch: CopyWatch
-    ) -> Tree:
+    ) -> tuple[TreeFile, ...]:
+        """Into the staged tree."""
         key = wanted.storage_key
         await self._ledger.keep(key)
         staging = await self._blocking(self._store.staging, key)
-        paths = frozenset(file.path for file in manifest.files)
         unused, used = (
             (staging.tree, staging.archive) if manifest.packed else (staging.archive, staging.tree)
         )
         await self._blocking(self._store.prune, key, unused, ())
-        await self._blocking(self._store.prune, key, used, paths)
+        await self._blocking(
+            self._store.prune, key, used, frozenset(file.path for file in manifest.files)
+        )
         if manifest.archive is not None:
             files = await self._fetch_archive(manifest.archive, wanted, source, manifest, watch)
         elif manifest.layers:
@@ -168,10 +175,12 @@ class Copier:
             watch.shared = await self._blocking.cancellable(
                 lambda cancelled: self._store.share(key, files, staging.tree, cancelled=cancelled)
             )
-        tree = self._tree(wanted, manifest, files)
+        return files
+
+    async def _publish(self, tree: Tree, watch: CopyWatch) -> None:
+        staging = await self._blocking(self._store.staging, tree.storage_key)
         with watch.spending(Phase.PUBLISH):
             await self._blocking(self._store.publish, tree, staging.tree)
-        return self._store.trees()[key]
 
     async def _fetch_archive(
         self,

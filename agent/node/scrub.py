@@ -152,6 +152,6 @@ def save(folder: Path, readings: Mapping[str, Reading]) -> None:
     with translated("noting what was read again"):
         at = open_folder(None, folder)
         try:
-            write_durably(Disk(), at, NOTES, orjson.dumps(notes))
+            write_durably(Disk(), at, NOTES, [orjson.dumps(notes)])
         finally:
             os.close(at)

@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 # Not structlog, whose import `pull` would wait for; a node routes both the same way.
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _check(result: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def write_durably(disk: Disk, at: int, name: str, *data: bytes) -> None:
+def write_durably(disk: Disk, at: int, name: str, data: Iterable[bytes]) -> None:
     """Old content or new, never a part; durable on return. data: in pieces. A crash may leave `.<name>.<random>`."""
     draft = f".{name}.{secrets.token_hex(4)}"
     fd = disk.create(at, draft)

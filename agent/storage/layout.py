@@ -107,7 +107,7 @@ def _open(
         lock = keep(_locked(root, private))
         if not has_marker(root, private):
             content = json.dumps({"owner": _OWNER, "layout": VERSION}) + "\n"
-            write_durably(disk, private, _MARKER, content.encode())
+            write_durably(disk, private, _MARKER, [content.encode()])
         marker = keep(open_beneath(private, _MARKER, os.O_RDONLY))
         models = keep(ensure_folder(disk, top, "models", gid))
         manifests, staging, retired = (
