@@ -9,7 +9,7 @@ VERSION := 0.1.0
 RUN := uv run --frozen --no-sync
 export PATH := $(PATH):$(CACHE)/uv/bin
 
-.PHONY: help setup uv nginx chromium shells controlplane servers lint fmt crds test test-unit test-component test-cluster test-e2e images audit demo demo-cluster bench bench-controller clean
+.PHONY: help setup uv nginx chromium shells controlplane servers lint fmt crds test tests-of-cluster tests-of-all-else test-unit test-component test-cluster test-e2e images audit demo demo-cluster bench bench-controller clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -63,8 +63,15 @@ fmt: uv ## Format the code
 crds: uv ## Generate deploy/crds from the models
 	$(RUN) python -m shared.ops.crds
 
+# Half of the tests wait for a control plane most of the time, so the other half runs beside them.
 test: setup lint ## Everything that must pass: lints and all tests
-	$(RUN) pytest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line tests-of-cluster tests-of-all-else
+
+tests-of-cluster:
+	$(RUN) pytest tests/cluster
+
+tests-of-all-else:
+	$(RUN) pytest --ignore=tests/cluster
 
 test-unit: uv ## The quick tests: no servers, no control plane
 	$(RUN) pytest tests/unit tests/property
