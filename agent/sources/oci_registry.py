@@ -122,28 +122,33 @@ class Registry:
     async def authorize(self, digest: str) -> tuple[Mapping[str, str], float | None]:
         """Headers for reading a blob, and for how many seconds they are good."""
         if self._expired():
-            await self._get(self.blob_url(digest), {}, method="HEAD")
+            self._headers, self._until = {}, None
+            # Only to be asked for a login: with one, a blob may lie where nothing but a GET is answered.
+            answer = await self._ask("HEAD", self.blob_url(digest), {}, most=0)
+            if answer.status == 401:
+                await self._log_in(answer.headers.get("WWW-Authenticate", ""))
         left = None if self._until is None else max(self._until - time.monotonic(), 1.0)
         return self._headers, left
 
     def _expired(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until
 
-    async def _get(
-        self, url: str, headers: Mapping[str, str], *, method: str = "GET", most: int = 0
-    ) -> Answer:
+    async def _ask(self, method: str, url: str, headers: Mapping[str, str], *, most: int) -> Answer:
+        return await self._web.request(
+            method,
+            url,
+            what=self.what,
+            headers={**headers, **self._headers},
+            accept=frozenset({200, 401, 404}),
+            most=most,
+        )
+
+    async def _get(self, url: str, headers: Mapping[str, str], *, most: int) -> Answer:
         """With a login when the registry asks for one."""
         for attempt in range(2):
             if self._expired():
                 self._headers, self._until = {}, None
-            answer = await self._web.request(
-                method,
-                url,
-                what=self.what,
-                headers={**headers, **self._headers},
-                accept=frozenset({200, 401, 404}),
-                most=most,
-            )
+            answer = await self._ask("GET", url, headers, most=most)
             if answer.status == 200:
                 return answer
             if answer.status == 404:

@@ -91,7 +91,7 @@ async def test_keys_that_are_gone_for_good_are_told_after_one_more_look(
 
 
 class Registry(ThreadedApp):
-    """Takes one token at a time, and says that it is good for an hour."""
+    """Takes one token at a time, and says that it is good for an hour. Its blobs lie where only GET is signed for."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__("revoking-registry")
@@ -125,6 +125,8 @@ class Registry(ThreadedApp):
             return web.Response(status=401, headers={"WWW-Authenticate": challenge})
         if request.match_info["kind"] == "manifests":
             return web.Response(body=self._manifest)
+        if request.method == "HEAD":
+            return web.Response(status=403)
         if "Range" not in request.headers:
             return web.Response(body=self._body)
         part = request.http_range
