@@ -15,6 +15,8 @@ _FLUSH, _DELIMITER = b"0000", b"0001"
 _PACK, _PROGRESS, _FATAL = 1, 2, 3
 # Compressed, and with what goes around it.
 _LARGEST_PACK = 64 << 20
+# A pack is one answer, and a slow link brings it, too.
+_PACK_SECONDS = 300.0
 
 
 class Remote:
@@ -55,7 +57,10 @@ class Remote:
     async def fetch(self, name: str) -> bytearray:
         """A pack with everything that this commit (or tag) needs, and nothing older."""
         answer = await self._command(
-            "fetch", [f"want {name}", "deepen 1", "no-progress", "done"], most=_LARGEST_PACK
+            "fetch",
+            [f"want {name}", "deepen 1", "no-progress", "done"],
+            most=_LARGEST_PACK,
+            seconds=_PACK_SECONDS,
         )
         pack = bytearray()
         in_pack = False
@@ -90,7 +95,12 @@ class Remote:
             )
 
     async def _command(
-        self, command: str, arguments: list[str], *, most: int = LARGEST_BODY
+        self,
+        command: str,
+        arguments: list[str],
+        *,
+        most: int = LARGEST_BODY,
+        seconds: float | None = None,
     ) -> bytes:
         body = _line(f"command={command}") + _line("object-format=sha1") + _DELIMITER
         body += b"".join(_line(argument) for argument in arguments) + _FLUSH
@@ -106,6 +116,7 @@ class Remote:
             },
             body=body,
             most=most,
+            seconds=seconds,
         )
         return answer.body
 

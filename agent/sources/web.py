@@ -23,7 +23,8 @@ from shared.domain.reasons import Reason
 from shared.domain.uri import redact
 
 # Metadata requests are small; a server that needs longer is asked again later.
-_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30)
+_TIMEOUT = aiohttp.ClientTimeout(sock_connect=10, sock_read=30)
+_SECONDS = 60.0
 _MOST_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # A page of 5,000 objects is about 5 MiB. Parsed, it may take 25 times as much.
@@ -72,11 +73,12 @@ class Web:
         body: bytes | None = None,
         most: int = LARGEST_BODY,
         secret: frozenset[str] = frozenset(),
+        seconds: float | None = None,
     ) -> Answer:
         """The answer, when its status is in `accept`; else raises the `FetchError` for it. `what`: for its message.
 
         read: whether the answer's body is wanted. most: how many bytes of it. body: what is sent; such a request follows no redirect to another place.
-        secret: names in lower case of headers that stay with the origin as well.
+        secret: names in lower case of headers that stay with the origin as well. seconds: for an answer that takes its time.
         """
         origin = _endpoint(url, what)
         for _ in range(_MOST_REDIRECTS):
@@ -87,9 +89,13 @@ class Web:
                 for name, value in (headers or {}).items()
                 if here == origin or name.lower() not in _SECRET | secret
             }
-            answer, target = await self._once(
-                method, url, sent, what, accept, most if read else 0, body
-            )
+            try:
+                async with asyncio.timeout(seconds or _SECONDS):
+                    answer, target = await self._once(
+                        method, url, sent, what, accept, most if read else 0, body
+                    )
+            except TimeoutError as exc:
+                raise _translate(exc, what, here.host) from exc
             if target is None:
                 return answer
             url = _redirected(url, target, what)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from agent.errors import FetchError, Retryable, Stalled
 from agent.manifest import Strength
@@ -71,6 +72,25 @@ async def test_a_repository_is_published_at_its_commit(
     assert done.files == FILES
     assert done.tree.revision == commit
     assert done.tree.verified_by is Strength.GIT_SHA1
+
+
+async def test_a_pack_may_take_longer_than_a_listing(
+    loopback_policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(GitServer):
+        async def _backend(self, request: web.Request) -> web.Response:
+            if b"command=fetch" in await request.read():
+                await asyncio.sleep(3)
+            return await super()._backend(request)
+
+    monkeypatch.setattr("agent.sources.web._SECONDS", 2.0)
+    with Slow() as slow:
+        slow.commit("org/model", FILES)
+        assert len((await resolved(uri(slow, "org/model"), loopback_policy)).files) == len(FILES)
+        monkeypatch.setattr("agent.sources.git_protocol._PACK_SECONDS", 1.0)
+        error = await failure(uri(slow, "org/model"), loopback_policy)
+    assert isinstance(error, Retryable)
+    assert error.reason is Reason.SOURCE_UNREACHABLE
 
 
 async def test_branches_tags_and_commits_are_revisions(
