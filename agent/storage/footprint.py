@@ -1,8 +1,10 @@
 """How many bytes of the disk a set of files occupies, each inode counted once."""
 
 import stat
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from agent.storage.walk import Entry
 
@@ -12,10 +14,21 @@ _BLOCK = 512
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """exclusive: bytes of inodes with one name. shared: inode → bytes, of those with several names."""
+    """exclusive: bytes of inodes with one name. shared: inode and bytes in turn, of those with several names.
+
+    Packed, since a tree that replaced another may share 200,000 files with it.
+    """
 
     exclusive: int = 0
-    shared: Mapping[int, int] = field(default_factory=dict)
+    shared: "array[int]" = field(default_factory=lambda: array("Q"))
+
+    @classmethod
+    def of(cls, exclusive: int, shared: Mapping[int, int]) -> "Footprint":
+        return cls(exclusive, array("Q", chain.from_iterable(shared.items())))
+
+    @property
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        return zip(self.shared[::2], self.shared[1::2], strict=True)
 
 
 def measure(entries: Iterable[Entry]) -> Footprint:
@@ -28,7 +41,7 @@ def measure(entries: Iterable[Entry]) -> Footprint:
             shared[entry.stat.st_ino] = size
         else:
             exclusive += size
-    return Footprint(exclusive, shared)
+    return Footprint.of(exclusive, shared)
 
 
 def total(footprints: Iterable[Footprint]) -> Footprint:
@@ -37,16 +50,15 @@ def total(footprints: Iterable[Footprint]) -> Footprint:
     shared: dict[int, int] = {}
     for one in footprints:
         exclusive += one.exclusive
-        shared.update(one.shared)
-    return Footprint(exclusive, shared)
+        shared.update(one.pairs)
+    return Footprint.of(exclusive, shared)
 
 
 def bytes_of(footprint: Footprint) -> int:
-    return footprint.exclusive + sum(footprint.shared.values())
+    return footprint.exclusive + sum(footprint.shared[1::2])
 
 
 def freed_without(gone: Footprint, kept: Footprint) -> int:
     """Bytes that come free when everything in `gone` is deleted and everything in `kept` stays."""
-    return gone.exclusive + sum(
-        size for inode, size in gone.shared.items() if inode not in kept.shared
-    )
+    staying = set(kept.shared[::2])
+    return gone.exclusive + sum(size for inode, size in gone.pairs if inode not in staying)

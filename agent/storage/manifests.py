@@ -66,7 +66,7 @@ def encode(record: Record) -> Iterator[bytes]:
         "inode": record.inode,
         "born": record.born,
         "exclusive": record.footprint.exclusive,
-        "shared": list(record.footprint.shared.items()),
+        "shared": list(record.footprint.pairs),
         "staged": record.staged,
         "retires": record.retires,
     }
@@ -113,7 +113,7 @@ def read(at: int, name: str) -> Record:
         return Record(
             tree=tree,
             inode=fields["inode"],
-            footprint=Footprint(fields["exclusive"], dict(fields["shared"])),
+            footprint=Footprint.of(fields["exclusive"], dict(fields["shared"])),
             staged=fields["staged"],
             retires=fields["retires"],
             born=fields.get("born"),

@@ -59,12 +59,13 @@ class Meter:
             self._measure_trees(published, [staging, trash, *self._retired.values()])
             kept = total([*self._trees.values(), staging])
             gone = total([*self._retired.values(), trash])
+        reclaimable = freed_without(gone, kept)
         disk = os.fstatvfs(self._layout.models)
         return Usage(
             capacity=disk.f_blocks * disk.f_frsize,
             available=disk.f_bavail * disk.f_frsize,
-            used=bytes_of(total([kept, gone])),
-            reclaimable=freed_without(gone, kept),
+            used=bytes_of(kept) + reclaimable,
+            reclaimable=reclaimable,
             inodes_available=disk.f_favail if disk.f_files else None,
         )
 

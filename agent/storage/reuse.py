@@ -8,10 +8,10 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from agent.manifest import Algorithm, Digest, RemoteFile, safe_path
+from agent.manifest import Algorithm, RemoteFile, safe_path
 from agent.storage.disk import Disk, ensure_folder, open_folder
 from agent.storage.inspection import open_good
 from agent.storage.layout import Layout
@@ -34,7 +34,7 @@ def drop_shared(disk: Disk, into: int) -> None:
             os.close(parent)
 
 
-def link_equal(
+def link_same(
     layout: Layout,
     disk: Disk,
     tree: Tree,
@@ -42,50 +42,28 @@ def link_equal(
     into: int,
     *,
     except_: Collection[str],
-) -> tuple[TreeFile, ...]:
-    """Link the tree's good files that equal a wanted one, at the wanted path; what was staged there before is replaced."""
+) -> Iterator[TreeFile]:
+    """Link the tree's good files that are what is wanted at the same path; what was staged there before is replaced."""
+    by_path = {remote.path: remote for remote in wanted}
     try:
         root = open_folder(layout.models, tree.storage_key)
     except (FileNotFoundError, NotADirectoryError):
-        return ()
+        return
     try:
-        candidates = _Candidates(file for file in tree.files if file.path not in except_)
-        linked = []
-        for remote in wanted:
-            file = candidates.equal(remote)
-            if file is not None and link(layout, disk, root, file, into, remote.path):
-                linked.append(replace(file, path=remote.path, validator=remote.validator))
-        return tuple(linked)
+        for file in tree.files:
+            remote = by_path.get(file.path)
+            if remote is None or file.path in except_ or not _confirmed(file, remote):
+                continue
+            if link(layout, disk, root, file, into, file.path):
+                yield replace(file, validator=remote.validator)
     finally:
         os.close(root)
 
 
-class _Candidates:
-    """Published files by path and by naming digest."""
-
-    def __init__(self, files: Iterable[TreeFile]) -> None:
-        self._by_path: dict[str, TreeFile] = {}
-        self._by_digest: dict[tuple[Digest, int], TreeFile] = {}
-        for file in files:
-            self._by_path[file.path] = file
-            for digest in file.digests:
-                if digest.algorithm in NAMING:
-                    self._by_digest[digest, file.size] = file
-
-    def equal(self, remote: RemoteFile) -> TreeFile | None:
-        """The same path with nothing that contradicts and something that confirms; else the same content elsewhere."""
-        here = self._by_path.get(remote.path)
-        if here is not None and remote.size in (None, here.size) and _confirmed(here, remote):
-            return here
-        for digest in remote.digests:
-            if digest.algorithm in NAMING and remote.size is not None:
-                found = self._by_digest.get((digest, remote.size))
-                if found is not None:
-                    return found
-        return None
-
-
 def _confirmed(file: TreeFile, remote: RemoteFile) -> bool:
+    """Nothing contradicts, and something confirms."""
+    if remote.size not in (None, file.size):
+        return False
     stored = {digest.algorithm: digest.value for digest in file.digests}
     compared = [
         stored[digest.algorithm] == digest.value

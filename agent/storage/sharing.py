@@ -18,7 +18,7 @@ from agent.storage.errors import Cancelled
 from agent.storage.inspection import open_good
 from agent.storage.layout import Layout
 from agent.storage.manifests import Record
-from agent.storage.reuse import NAMING, link, link_equal
+from agent.storage.reuse import NAMING, link, link_same
 from agent.storage.tree import StoredFiles, Tree, TreeFile
 from agent.storage.walk import lstat, open_beneath, open_parent
 
@@ -37,15 +37,18 @@ def reuse(
     trust: str,
 ) -> tuple[TreeFile, ...]:
     """Give the staged folder what the key's own tree has, then what others of the same trust have; which files these are."""
-    own: tuple[TreeFile, ...] = ()
+    givers = [other for other in known.others(key) if other.tree.trust == trust]
+    own: list[TreeFile] = []
     record = known.get(key)
     if record is not None:
         known.meter.forget(key)
-        own = link_equal(layout, disk, record.tree, wanted, into, except_=known.damaged(key))
+        own.extend(link_same(layout, disk, record.tree, wanted, into, except_=known.damaged(key)))
+        givers.insert(0, record)
+    if not givers:
+        return ()
     have = {file.path for file in own}
     missing = [remote for remote in wanted if remote.path not in have]
-    trusted = [other for other in known.others(key) if other.tree.trust == trust]
-    return (*own, *_link_named(layout, disk, known, trusted, missing, into))
+    return (*own, *_link_named(layout, disk, known, givers, missing, into))
 
 
 def share(

@@ -233,7 +233,7 @@ def test_500_models_with_200_000_files_are_ready_in_two_seconds(tmp_path: Path) 
     Store.open(tmp_path).close()
     content = {f"part-{number:05}-of-00400.safetensors": b"" for number in range(400)}
     folder = tmp_path / ".localmodel" / "manifests"
-    encoded = b"".join(manifests.encode(Record(tree_of(content), 1, Footprint(1, {}))))
+    encoded = b"".join(manifests.encode(Record(tree_of(content), 1, Footprint(1))))
     for number in range(500):
         key = storage_key(f"s3://bucket/{number}")
         (folder / f"{key}.json").write_bytes(encoded.replace(KEY.encode(), key.encode()))
