@@ -60,8 +60,8 @@ def cache_changed(world: World, key: str, new: CacheView | None) -> Dirty:
         dirty.groups.update(view.groups)
         dirty.caches.update(world.sharing.get(view.storage_key, ()))
         dirty.settling.update(world.expected(view))
-    if new is None or new.deleting or (old is not None and old.groups != new.groups):
-        # Lines that outlive their group, or wait for their grace to end, are on nodes that no group names.
+    if new is None or new.deleting or (old and (old.groups != new.groups or not old.wanted)):
+        # Lines that outlive their group, or wait for their grace to end or for a spec to be mended, are on nodes that no group names.
         dirty.settling.update(world.holdings.listing(key))
     return dirty
 
@@ -76,6 +76,8 @@ def group_changed(world: World, name: str, new: GroupView | None) -> Dirty:
             served = set(world.naming.get(name, ())) if _mounts(old) != _mounts(new) else set()
             return Dirty(groups={name}, volumes=served, caches=set(served))
     before = set(world.members.get(name, ()))
+    if old is not None and old.defect is not None:  # their lines waited for it to be mended
+        before.update(work.name for work in world.works.values() if _names_group(work, name))
     world.put_group(name, new)
     return Dirty(
         settling=before | world.members.get(name, set()),
@@ -267,6 +269,10 @@ def _identity(cache: CacheView) -> tuple[object, ...]:
 def _serves(cache: CacheView) -> tuple[object, ...]:
     """What of a cache bears on the volumes of its services."""
     return cache.uid, cache.guarded, cache.deleting, cache.groups
+
+
+def _names_group(work: WorkView, group: str) -> bool:
+    return any(line.group == group for line in work.entries)
 
 
 def _mounts(group: GroupView) -> tuple[object, ...]:

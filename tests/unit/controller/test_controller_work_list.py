@@ -241,6 +241,38 @@ def test_a_broken_group_or_cache_costs_no_copies(cluster: Cluster) -> None:
     assert cluster.condition("gpu", kind="group") == ("False", "InvalidSpec")
 
 
+@pytest.mark.parametrize("broken", ["cache", "group"])
+def test_what_waited_for_a_spec_to_be_mended_goes_when_it_is_no_longer_asked_for(
+    cluster: Cluster, broken: str
+) -> None:
+    cluster.put("cache", cache("m"))
+    cluster.settle()
+    if broken == "cache":
+        cluster.put("cache", cache("m", size="much"))
+        cluster.settle()
+        cluster.put("group", group("gpu", pool="new"))
+    else:
+        cluster.put("group", group("gpu", limit="much"))
+    cluster.settle()
+    assert cluster.entries("a") == ["m"]
+    cluster.put("cache", cache("m"))
+    cluster.put("group", group("gpu", pool="new"))
+    cluster.settle()
+    assert cluster.entries("a") == []
+
+
+def test_a_line_that_waited_for_its_finalizer_goes_with_an_edit_made_meanwhile(
+    cluster: Cluster,
+) -> None:
+    cluster.put("cache", cache("m"))
+    cluster.settle()
+    cluster.edit("cache", "m", lambda meta: meta.update(finalizers=[]))
+    cluster.put("group", group("gpu", pool="new"))
+    cluster.settle()
+    assert cluster.stored["cache", "m"]["metadata"]["finalizers"]
+    assert cluster.entries("a") == []
+
+
 def test_a_finalizer_removed_by_hand_costs_no_copies_and_comes_back(cluster: Cluster) -> None:
     cluster.put("cache", cache("m"))
     cluster.settle()
