@@ -5,12 +5,13 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from controller import routes
+from controller import routes, routes_serving
 from controller.planning.cache import plan_cache
 from controller.planning.group import plan_group
 from controller.planning.silence import shown_silent
 from controller.planning.volumes import pairs_in_use, plan_volumes
 from controller.planning.work_list import plan_node
+from shared.api.cache import RETRY_ANNOTATION
 from shared.domain.forecast import real_sizes
 from shared.domain.serving import cache_of
 from tests.unit.controller.binder import bind, service
@@ -82,7 +83,7 @@ class Edits(RuleBasedStateMachine):
         state=st.sampled_from(["ModelDownloading", "ModelDownloaded", "ModelDownloadError"]),
         size=st.none() | st.integers(0, 12),
         revision=st.sampled_from([None, "r1", "r2"]),
-        behind=st.booleans(),
+        behind=st.none() | st.booleans(),
         free=st.none() | st.integers(0, 20),
         lag=st.booleans(),
     )
@@ -92,11 +93,11 @@ class Edits(RuleBasedStateMachine):
         state: str,
         size: int | None,
         revision: str | None,
-        behind: bool,
+        behind: bool | None,
         free: int | None,
         lag: bool,
     ) -> None:
-        """Of its work list, or of what it still has; sometimes of an older list."""
+        """Of its work list, or of what it still has; sometimes of an older list. KServe's agent does not say of which."""
         obj = self.cluster.stored.get(("work", name))
         if obj is None:
             return
@@ -119,7 +120,7 @@ class Edits(RuleBasedStateMachine):
                 "availableBytes": free * 1024**3,
                 "usedBytes": 0,
             }
-        generation = obj["metadata"]["generation"] - behind
+        generation = None if behind is None else obj["metadata"]["generation"] - behind
         self.cluster.report(name, *lines.values(), observedGeneration=generation, **status)
 
     @rule(
@@ -142,6 +143,29 @@ class Edits(RuleBasedStateMachine):
         if keys:
             self.cluster.remove(kind, data.draw(st.sampled_from(keys)))
             bind(self.cluster)
+
+    @rule(name=GROUPS, pool=POOLS)
+    def break_group(self, name: str, pool: str) -> None:
+        self.cluster.put("group", group(name, limit="lots", pool=pool))
+
+    @rule(change=st.sampled_from(["size", "finalizer", "retry"]), data=st.data())
+    def break_or_poke_cache(self, change: str, data: st.DataObject) -> None:
+        keys = sorted(key for kind, key in self.cluster.stored if kind == "cache")
+        if not keys:
+            return
+        key = data.draw(st.sampled_from(keys))
+        old = self.cluster.stored["cache", key]
+        if change == "size":
+            self.cluster.put("cache", {**old, "spec": {**old["spec"], "modelSize": "huge"}})
+        elif change == "finalizer":
+            self.cluster.edit("cache", key, lambda meta: meta.update(finalizers=[]))
+        else:
+            notes = {RETRY_ANNOTATION: str(data.draw(st.integers(0, 1)))}
+            self.cluster.edit("cache", key, lambda meta: meta.update(annotations=notes))
+
+    @rule(managed=st.none() | st.booleans())
+    def configure(self, managed: bool | None) -> None:
+        self.cluster._add(routes_serving.configuration_changed(self.cluster.world, managed, None))
 
     @rule(silent=st.sets(NODES), given_up=st.booleans())
     def agents_fall_silent(self, silent: set[str], given_up: bool) -> None:
@@ -183,8 +207,10 @@ class Edits(RuleBasedStateMachine):
         for name, work in world.works.items():
             assert work.owner == world.nodes[name].uid
             for line in work.entries:
-                assert world.caches[line.key].wanted
-                assert line.group in world.groups_of[name]
+                view, found = world.caches[line.key], world.groups.get(line.group or "")
+                assert not view.deleting
+                if view.defect is None and (found is None or found.defect is None):
+                    assert line.group in world.groups_of[name]
         for key, view in world.caches.items():
             expected = world.expected(view)
             if not view.deleting:
@@ -214,7 +240,8 @@ class Edits(RuleBasedStateMachine):
             assert {(s["namespace"], s["name"]) for s in listed} == {
                 (s.namespace, s.name) for s in world.serving.services(key)
             }
-            serves = next((c for c in view.conditions if c.type == "Servable"), None)
+            told = view.conditions if world.serving.seen else ()
+            serves = next((c for c in told if c.type == "Servable"), None)
             for one in pairs_in_use(world, view) if serves and serves.status == "True" else ():
                 assert stored["claim", f"{one.namespace}/{one.claim}"]["status"]["phase"] == "Bound"
         for name in world.serving.volumes:
@@ -232,5 +259,6 @@ class Edits(RuleBasedStateMachine):
         fresh = Cluster()
         fresh.stored = dict(self.cluster.stored)
         fresh.restart()
+        fresh.world.serving.managed = world.serving.managed
         fresh._add(routes.liveness_changed(fresh.world, shown_silent(fresh.world), set()))
         assert fresh.settle() == 0, fresh.writes

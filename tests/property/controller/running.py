@@ -58,7 +58,9 @@ class Running(Cluster):
         self.loop.run_until_complete(asyncio.sleep(seconds))
 
     def settle(self) -> int:
+        """The API server is well again, and time enough passes."""
         before = len(self.writes)
+        self.failing.clear()
         self.wait(_REST_SECONDS)
         assert all(not worker.done() for worker in self._workers)
         return len(self.writes) - before
