@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import fsspec
 import structlog
 
-from agent.daemons import aside
+from agent.daemons import Daemons, aside
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.headers import file_size
 from agent.manifest import Manifest, RemoteFile
@@ -33,6 +33,9 @@ _NEVER = frozenset(
 # What a listing may say of a file's version, as the file systems of fsspec call it.
 _VERSIONS = ("ETag", "etag", "checksum", "sha256", "sha", "mtime", "modify", "LastModified")
 _CALL_SECONDS = 300.0
+# Some libraries wait for ever for a peer that says nothing.
+_SILENCE_SECONDS = 30.0
+_reads = Daemons(64, name="generic")
 # Pieces in which a library reads; each is in memory twice, for every connection.
 _PIECE = 1 << 20
 _T = TypeVar("_T")
@@ -120,13 +123,23 @@ class GenericSource:
         return files
 
     def _open(self, file: RemoteFile, offset: int) -> OpenFile:
-        system, _ = self._translated(self._system)
-        opened = self._translated(
-            lambda: system.open(file.locator, "rb", block_size=_PIECE, cache_type="none")
-        )
-        if offset:
-            self._translated(lambda: opened.seek(offset))
-        return _Reader(opened, self._translated)
+        def at_offset() -> Any:
+            system, _ = self._system()
+            opened = system.open(file.locator, "rb", block_size=_PIECE, cache_type="none")
+            if offset:
+                opened.seek(offset)
+            return opened
+
+        return _Reader(self._in_time(at_offset), self._in_time)
+
+    def _in_time(self, work: Callable[[], _T]) -> _T:
+        """What waits longer is left to itself."""
+        future = _reads.submit(self._translated, work)
+        try:
+            return future.result(_SILENCE_SECONDS)
+        except TimeoutError as exc:
+            future.cancel()
+            raise unreachable(self._what, f"no answer for {_SILENCE_SECONDS:.0f} s") from exc
 
     def _translated(self, work: Callable[[], _T]) -> _T:
         try:
@@ -143,16 +156,16 @@ class GenericSource:
 
 
 class _Reader:
-    def __init__(self, file: Any, translated: Callable[[Callable[[], Any]], Any]) -> None:
+    def __init__(self, file: Any, in_time: Callable[[Callable[[], Any]], Any]) -> None:
         self._file = file
-        self._translated = translated
+        self._in_time = in_time
 
     def read(self, size: int) -> bytes:
-        found: bytes = self._translated(lambda: self._file.read(min(size, _PIECE)))
+        found: bytes = self._in_time(lambda: self._file.read(min(size, _PIECE)))
         return found
 
     def close(self) -> None:
-        self._translated(self._file.close)
+        self._in_time(self._file.close)
 
 
 def _remote(info: Mapping[str, Any], place: str, path: str) -> RemoteFile:

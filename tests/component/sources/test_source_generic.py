@@ -1,11 +1,18 @@
 """What fsspec can read and nothing of ours does: ftp:// against a real server."""
 
+import asyncio
+import io
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
+from fsspec.spec import AbstractFileSystem
 
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.manifest import Strength
@@ -18,6 +25,38 @@ from tests.support.processes import free_ports
 from tests.support.servers.ftp import PASSWORD, USER, FtpServer
 
 FILES = {"config.json": b"{}", "w/a b.bin": os.urandom(3 * MIB), "empty": b""}
+
+
+class MuteSystem(AbstractFileSystem):  # type: ignore[misc]
+    """A library that waits for ever for a peer that says nothing; what it read before that is there."""
+
+    protocol = "mute"
+    content = os.urandom(2 * MIB)
+    opened: ClassVar[list[int]] = []
+    over = threading.Event()
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        return {"name": path, "size": len(self.content), "type": "file", "mtime": 1}
+
+    def open(self, *_: Any, **__: Any) -> Any:
+        file = io.BytesIO(self.content)
+        read = file.read
+
+        def first_only(size: int) -> bytes:
+            if file.tell() >= MIB and len(self.opened) < 2:
+                self.over.wait(60)
+            return read(size)
+
+        self.opened.append(1)
+        return SimpleNamespace(read=first_only, seek=file.seek, close=file.close)
+
+
+@pytest.fixture
+def mute(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[MuteSystem]]:
+    monkeypatch.setattr("agent.sources.generic._SILENCE_SECONDS", 1.0)
+    fsspec.register_implementation("mute", f"{__name__}.{MuteSystem.__name__}", clobber=True)
+    yield MuteSystem
+    MuteSystem.over.set()
 
 
 @pytest.fixture
@@ -66,6 +105,17 @@ async def test_an_interrupted_copy_goes_on_where_it_was(
     done = await copied(uri, tmp_path, policy, entry())
     assert done.files == {"model.bin": body}
     assert done.moved <= 12 * MIB
+
+
+async def test_a_library_that_waits_for_ever_is_left_and_what_came_is_kept(
+    mute: type[MuteSystem], loopback_policy: SourcePolicy, tmp_path: Path
+) -> None:
+    policy = replace(loopback_policy, generic_schemes=frozenset({"mute"}))
+    async with asyncio.timeout(30):
+        done = await copied("mute://place/file", tmp_path, policy)
+    assert done.files == {"file": mute.content}
+    assert len(mute.opened) == 2
+    assert done.moved == len(mute.content)
 
 
 async def test_a_file_that_was_replaced_is_noticed_before_it_is_read(
