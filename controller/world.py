@@ -149,8 +149,10 @@ class World:
         return frozenset(self._unanswered.get(node, ()))
 
     def awaits_answers(self, group: str) -> bool:
-        """Whether a living agent of the group has not yet answered to its list."""
-        return not self._unanswered.keys().isdisjoint(self.members.get(group, set()) - self.silent)
+        """Whether a living agent of the group has not yet answered to its list; KServe's does not say when it has."""
+        living = self.members.get(group, set()) - self.silent
+        works = (self.works[name] for name in self._unanswered.keys() & living)
+        return any(work.observed is not None or not work.reports for work in works)
 
     def caches_on(self, node: str) -> Iterator[CacheView]:
         """Caches that name a group of the node."""

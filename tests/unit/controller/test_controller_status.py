@@ -172,6 +172,19 @@ def test_kserves_agent_is_believed_by_its_model_status_alone(cluster: Cluster) -
     assert cluster.condition("m") == ("True", "Available")
 
 
+def test_a_group_waits_for_answers_of_our_agents_and_not_for_kserves_which_says_nothing_of_them(
+    cluster: Cluster,
+) -> None:
+    for name in ("a", "b"):
+        assert cluster.world.awaits_answers("gpu")
+        cluster._status("work", name, {"modelStatus": {"m": "ModelDownloaded"}})
+    assert not cluster.world.awaits_answers("gpu")
+    cluster.report("a", observedGeneration=0)
+    assert cluster.world.awaits_answers("gpu")
+    cluster.report("a")
+    assert not cluster.world.awaits_answers("gpu")
+
+
 def test_different_revisions_are_shown_and_cost_no_readiness(cluster: Cluster) -> None:
     cluster.report("a", report("m", URI, revision="r1"))
     cluster.settle()
