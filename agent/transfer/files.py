@@ -144,15 +144,18 @@ def _open_file(at: int, name: str) -> int:
     return os.open(name, flags | os.O_EXCL, 0o664, dir_fd=at)
 
 
-def reserve(fd: int, size: int) -> None:
-    """Give the file its size and its blocks, so that a full disk shows before the first byte. Raises OSError."""
+def reserve(fd: int, size: int, *, kept: int) -> None:
+    """Give the file its size and its blocks, so that a full disk shows before the first byte. Raises OSError.
+
+    kept: bytes that stay when the disk is full, because some of them came before.
+    """
     if os.fstat(fd).st_size != size:
         os.ftruncate(fd, size)
     if size and _libc.fallocate(fd, 0, 0, size) != 0:
         code = ctypes.get_errno()
         if code not in _UNSUPPORTED:
             # What was allocated before the disk was full is given back.
-            os.ftruncate(fd, 0)
+            os.ftruncate(fd, kept)
             raise OSError(code, os.strerror(code))
 
 

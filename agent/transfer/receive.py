@@ -53,7 +53,8 @@ def receive(unit: Unit, shop: Workshop) -> None:
         what = part.of.file.path
         with disk_errors(what), opened(shop.root, what) as fd:
             if not part.of.reserved and part.of.size is not None and part.of.size > SMALL_FILE:
-                reserve(fd, part.of.size)
+                came = max((span.end for span in list(part.of.done)), default=0)
+                reserve(fd, part.of.size, kept=came)
                 part.of.reserved = True
             elif part.of.size is not None:
                 trim(fd, part.of.size)

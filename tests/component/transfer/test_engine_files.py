@@ -213,3 +213,26 @@ async def test_a_full_disk_shows_before_the_first_byte_and_gets_its_blocks_back(
     assert caught.value.reason is Reason.INSUFFICIENT_STORAGE
     assert not server.requests
     assert (fetching.tree / "f").stat().st_size == 0
+
+
+async def test_what_had_come_of_a_file_is_still_there_when_the_disk_is_no_longer_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        ctypes.set_errno(errno.ENOSPC)
+        return -1
+
+    content = os.urandom(8 * PART)
+    listed = remote("f", content)
+    fetching = Fetching(tmp_path)
+    with FaultServer(lambda r: ranged(content, r)) as server:
+        await fetching.fetch([listed], Signer(server.url))
+        # As a file system that lost power may have it.
+        os.truncate(fetching.tree / "f", 6 * PART)
+        with monkeypatch.context() as patch:
+            patch.setattr(transfer_files._libc, "fallocate", full)
+            with pytest.raises(Stalled):
+                await fetching.fetch([listed], Signer(server.url))
+        await fetching.fetch([listed], Signer(server.url))
+    assert fetching.content("f") == content
+    assert fetching.moved == 2 * PART
