@@ -93,7 +93,9 @@ class HfSource:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_RESOLVE_SECONDS):
-                return await loop.run_in_executor(_POOL, on_behalf, self._caller, work)
+                return await loop.run_in_executor(
+                    _POOL, on_behalf, self._caller, _RESOLVE_SECONDS, work
+                )
         except Exception as exc:
             raise _translate(exc, self._what) from exc
 

@@ -1,10 +1,12 @@
 """The HTTP client below huggingface_hub: time limits, guarded addresses, tokens for their own host only, custom CAs."""
 
 import contextvars
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpcore2
 import httpx2
@@ -33,12 +35,14 @@ class Caller:
 
 
 _caller: contextvars.ContextVar[Caller] = contextvars.ContextVar("hub caller")
+_until: contextvars.ContextVar[float] = contextvars.ContextVar("hub time")
 
 
-def on_behalf(caller: Caller, work: Callable[[], _T]) -> _T:
-    """Run `work`, whose requests through huggingface_hub are then checked and sent as `caller` may."""
+def on_behalf(caller: Caller, seconds: float, work: Callable[[], _T]) -> _T:
+    """Run `work`, whose requests through huggingface_hub are then checked and sent as `caller` may, for so long."""
     context = contextvars.copy_context()
     context.run(_caller.set, caller)
+    context.run(_until.set, time.monotonic() + seconds)
     return context.run(work)
 
 
@@ -83,17 +87,20 @@ class _Guarded(httpx2.BaseTransport):
             key = (tls, proxy)
             if key not in self._inner:
                 inner = httpx2.HTTPTransport(verify=tls.context(), proxy=proxy)
-                if proxy is None:
-                    # httpx has no public name for it.
-                    inner._pool = httpcore2.ConnectionPool(
-                        ssl_context=tls.context(), network_backend=_Checked()
-                    )
+                # httpx has no public name for it.
+                inner._pool._network_backend = _Network(checked=proxy is None)
                 self._inner[key] = inner
             return self._inner[key]
 
 
-class _Checked(httpcore2.SyncBackend):
-    """Connects to the very addresses that were checked: a moment later a name may mean others."""
+class _Network(httpcore2.SyncBackend):
+    """Connects to the very addresses that were checked, for a moment later a name may mean others; within the caller's time.
+
+    checked: not for proxies, whose addresses are the admin's choice.
+    """
+
+    def __init__(self, *, checked: bool) -> None:
+        self._checked = checked
 
     def connect_tcp(
         self,
@@ -103,13 +110,52 @@ class _Checked(httpcore2.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
+        policy = _caller.get().policy
         failed: Exception = httpcore2.ConnectError(f"{host} has no address")
-        for address in check_host(_caller.get().policy, host, port):
+        for address in check_host(policy, host, port) if self._checked else [host]:
             try:
-                return super().connect_tcp(address, port, timeout, local_address, socket_options)
+                stream = super().connect_tcp(
+                    address, port, _left(timeout), local_address, socket_options
+                )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as exc:
                 failed = exc
+            else:
+                return _Stream(stream)
         raise failed
+
+
+class _Stream(httpcore2.NetworkStream):
+    """A peer that sends a byte now and then keeps nobody longer than the caller has time."""
+
+    def __init__(self, inner: httpcore2.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, _left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, _left(timeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, _left(timeout)))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+def _left(timeout: float | None) -> float:
+    left = _until.get() - time.monotonic()
+    if left <= 0:
+        raise httpcore2.ReadTimeout("the caller has no more time")
+    return left if timeout is None else min(left, timeout)
 
 
 class _Bounded(httpx2.SyncByteStream):

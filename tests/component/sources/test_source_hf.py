@@ -1,5 +1,6 @@
 """hf:// against a server that speaks the Hub's protocol."""
 
+import asyncio
 import hashlib
 import os
 import time
@@ -17,6 +18,7 @@ from agent.sources.credentials import Credentials
 from shared.domain.reasons import Reason
 from tests.component.sources.copying import MIB, copied, interrupted
 from tests.component.sources.reading import content, get, only, opened, paths, resolved
+from tests.support.faults import FaultServer, Reply
 from tests.support.processes import free_ports
 from tests.support.servers.hub import STRANGER, TOKEN, HubServer
 from tests.support.servers.threaded import Fault
@@ -184,6 +186,20 @@ async def test_a_hub_in_trouble_is_worth_another_try(
     assert error.reason is reason
     if reason is Reason.SOURCE_THROTTLED:
         assert error.after == 31
+
+
+async def test_hubs_that_send_a_byte_now_and_then_do_not_keep_others_waiting(
+    hub_server: HubServer, loopback_policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_server.add("org/model", FILES)
+    monkeypatch.setattr("agent.sources.hf._RESOLVE_SECONDS", 2.0)
+    with FaultServer(lambda _: Reply(body=b" " * MIB, rate=10)) as drip:
+        policy = replace(loopback_policy, hf_endpoint=drip.url)
+        errors = await asyncio.gather(*(failure("hf://org/model", policy) for _ in range(8)))
+        assert {error.reason for error in errors} == {Reason.SOURCE_UNREACHABLE}
+        monkeypatch.setattr("agent.sources.hf._RESOLVE_SECONDS", 30.0)
+        found = await resolved("hf://org/model", at(hub_server, loopback_policy))
+    assert len(found.files) == len(FILES)
 
 
 async def test_nobody_at_the_endpoint_is_worth_another_try(loopback_policy: SourcePolicy) -> None:
