@@ -16,6 +16,20 @@ def scene(scene: Scene) -> Scene:
     return scene
 
 
+def group_on(scene: Scene, node: str) -> str:
+    """Through which the cache m is on the node."""
+    (line,) = (scene.read("localmodelnode", node) or {})["spec"]["localModels"]
+    return str(line["nodeGroup"]).removeprefix(scene.prefix)
+
+
+def observes(scene: Scene) -> bool:
+    """Whether all that is said of the cache m is said of its current spec."""
+    found = scene.read("localmodelcache", "m") or {}
+    status = found["status"]
+    said = [status, *status["conditions"]]
+    return {of["observedGeneration"] for of in said} == {found["metadata"]["generation"]}
+
+
 def test_a_cache_reaches_its_nodes_and_becomes_ready(scene: Scene) -> None:
     scene.add_cache()
     scene.wait(scene.ready, "cache ready")
@@ -113,9 +127,26 @@ def test_groups_are_edited_deleted_and_come_back(scene: Scene) -> None:
     scene.wait(lambda: scene.node_states() == {"x": "NodeDownloaded"}, "group moved to x")
     scene.wait(lambda: scene.work_list("a") is None, "a is cleared")
     scene.delete("localmodelnodegroup", "gpu")
-    scene.wait(lambda: scene.condition()["reason"] == "NodeGroupNotFound", "missing group is named")
+    scene.wait(lambda: scene.condition()["reason"] == "NodeGroupNotFound", "missing group is told")
+    assert scene.name("gpu") in scene.condition()["message"]
+    scene.wait(lambda: "NodeGroupNotFound" in scene.events("m"), "told in an event")
     scene.add_group("gpu")
     scene.wait(lambda: scene.node_states().keys() == {"a", "b"} and scene.ready(), "group is back")
+
+
+def test_a_group_that_comes_after_its_cache_and_one_that_never_comes(scene: Scene) -> None:
+    scene.add_node("x", pool="late")
+    scene.add_cache("m", "late")
+    scene.add_cache("n", "never")
+    for name in ("m", "n"):
+        scene.wait(
+            lambda name=name: scene.condition(name)["reason"] == "NodeGroupNotFound",  # type: ignore[misc]
+            "missing group is told",
+        )
+    scene.add_group("late")
+    scene.wait(lambda: scene.ready("m"), "placed when its group is there")
+    scene.delete("localmodelcache", "n")
+    scene.wait(lambda: scene.read("localmodelcache", "n") is None, "nothing keeps it")
 
 
 def test_caches_are_edited(scene: Scene) -> None:
@@ -128,6 +159,12 @@ def test_caches_are_edited(scene: Scene) -> None:
     scene.wait(lambda: scene.work_list("a") == [], "a is cleared, and stays in its group")
     scene.add_cache("m", "gpu", "cpu", allowPatterns=["*.safetensors"])
     scene.wait(lambda: len(scene.node_states()) == 3 and scene.ready(), "cache on both groups")
+    scene.add_group("all", pool="cpu")
+    scene.add_cache("m", "gpu", "cpu", "all")
+    scene.wait(lambda: group_on(scene, "c") == "cpu", "its first group there")
+    scene.add_cache("m", "gpu", "all", "cpu")
+    scene.wait(lambda: group_on(scene, "c") == "all", "its first group there, reordered")
+    scene.wait(lambda: observes(scene) and scene.ready(), "the status is of the last edit")
 
 
 def test_what_does_not_fit_waits_and_is_placed_when_space_comes_free(scene: Scene) -> None:
