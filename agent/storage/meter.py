@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from itertools import chain
 
 from agent.storage.disk import open_folder
 from agent.storage.footprint import Footprint, bytes_of, freed_without, measure, total
@@ -102,6 +103,6 @@ def _measured(at: int, name: str) -> Footprint:
     except (FileNotFoundError, NotADirectoryError):
         return Footprint()
     try:
-        return measure([Entry("", os.fstat(fd)), *walk(fd)])
+        return measure(chain([Entry("", os.fstat(fd))], walk(fd)))
     finally:
         os.close(fd)

@@ -4,6 +4,7 @@ Who has a content is read from the manifests when somebody asks, so there is no 
 takes its names away; the content stays while it has another.
 """
 
+import contextlib
 import errno
 import os
 from collections import defaultdict
@@ -156,13 +157,13 @@ def _files(
             os.close(root)
 
 
-def _of_sizes(tree: Tree, sizes: Collection[int]) -> Iterable[TreeFile]:
+def _of_sizes(tree: Tree, sizes: Collection[int]) -> Iterator[TreeFile]:
     if not isinstance(tree.files, StoredFiles):
-        return [file for file in tree.files if file.size in sizes]
-    try:
-        return tree.files.of_sizes(sizes)
-    except FetchError:  # replaced or gone since; it is that model's trouble if it is one
-        return ()
+        yield from (file for file in tree.files if file.size in sizes)
+        return
+    # Replaced or gone since; it is that model's trouble if it is one.
+    with contextlib.suppress(FetchError):
+        yield from tree.files.of_sizes(sizes)
 
 
 def _status(root: int, path: str) -> os.stat_result | None:
