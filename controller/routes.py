@@ -254,6 +254,7 @@ def _asks(cache: CacheView) -> tuple[object, ...]:
     return (
         cache.uid,
         cache.wanted,
+        cache.deleting,
         cache.wire,
         cache.groups,
         cache.size,

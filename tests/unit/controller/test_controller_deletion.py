@@ -195,6 +195,19 @@ def test_a_deletion_that_waits_for_an_agent_behind_goes_on_with_its_answer(
     assert gone(cluster)
 
 
+def test_a_cache_whose_spec_is_broken_goes_too(cluster: Cluster) -> None:
+    cluster.put("cache", cache("m", size="much"))
+    cluster.settle()
+    assert cluster.entries("a") == ["m"]
+    cluster.remove("cache", "m")
+    cluster.settle()
+    assert cluster.entries("a") == []
+    cluster.report("a")
+    cluster.report("b")
+    cluster.settle()
+    assert gone(cluster)
+
+
 def test_a_missing_group_never_blocks_deletion(cluster: Cluster) -> None:
     cluster.put("cache", cache("lost", "typo"))
     cluster.settle()
