@@ -30,6 +30,8 @@ from tests.support.faults import FaultServer, Reply, Request, ranged
 from tests.support.syscalls import Loss, Power, Syscalls
 from tests.support.trees import read_files, sha256
 
+# A failure is made as short as it can be first.
+pytestmark = pytest.mark.timeout(600)
 MEMORY = Path("/dev/shm")
 # A thousandth of the real ones.
 PART, CLAIM = 16 << 10, 6 << 10
