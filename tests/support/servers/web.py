@@ -41,6 +41,7 @@ http {{
         location /elsewhere/ {{ return 302 http://169.254.169.254/latest/; }}
         location /plain-http/ {{ rewrite ^/plain-http/(.*)$ http://{address}:{http}/$1 redirect; }}
         location /no-ranges/ {{ alias {folder}/files/; max_ranges 0; }}
+        location /paced/ {{ alias {folder}/files/; limit_rate 2m; }}
         location /no-etag/ {{ alias {folder}/files/; etag off; }}
         location /bare/ {{ alias {folder}/files/; etag off; if_modified_since off; add_header Last-Modified ""; }}
         location /digest/ {{
@@ -98,14 +99,14 @@ class WebServer(contextlib.ExitStack):
         )
         self.enter_context(
             running(
-                [_nginx(), "-p", folder, "-e", folder / "error.log", "-c", config],
+                [nginx(), "-p", folder, "-e", folder / "error.log", "-c", config],
                 log=folder / "log",
                 ready=f"{self.url}/",
             )
         )
 
 
-def _nginx() -> str:
+def nginx() -> str:
     found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if found is None:
         raise RuntimeError("nginx is not installed: apt-get install nginx-light")
