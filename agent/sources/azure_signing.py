@@ -1,5 +1,6 @@
 """How requests to Azure are authorised: a SAS token made from the account's key, a given one, or a bearer token."""
 
+import asyncio
 import hmac
 import os
 import time
@@ -137,11 +138,13 @@ class _Bearer:
         self._fetch = fetch
         self._token = ""
         self._until = 0.0
+        self._signing_in = asyncio.Lock()
 
     async def sign(self) -> Signature:
-        if time.monotonic() >= self._until:
-            self._token, good = await self._fetch()
-            self._until = time.monotonic() + max(good - _RENEW_SECONDS, _LEAST_SECONDS)
+        async with self._signing_in:
+            if time.monotonic() >= self._until:
+                self._token, good = await self._fetch()
+                self._until = time.monotonic() + max(good - _RENEW_SECONDS, _LEAST_SECONDS)
         left = max(self._until - time.monotonic(), 1.0)
         return Signature(headers={"Authorization": f"Bearer {self._token}"}, seconds=left)
 

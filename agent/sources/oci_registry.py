@@ -1,5 +1,6 @@
 """An OCI registry: names, logins, manifests. Its token goes to it alone, and its password to its token service alone."""
 
+import asyncio
 import hashlib
 import os
 import re
@@ -93,6 +94,7 @@ class Registry:
         self._headers: Mapping[str, str] = {}
         # Whether a login is needed is not known yet.
         self._until: float | None = 0.0
+        self._signing_in = asyncio.Lock()
 
     async def close(self) -> None:
         await self._web.close()
@@ -121,14 +123,18 @@ class Registry:
 
     async def authorize(self, digest: str) -> tuple[Mapping[str, str], float | None]:
         """Headers for reading a blob, and for how many seconds they are good."""
+        async with self._signing_in:
+            await self._renew(digest)
+        left = None if self._until is None else max(self._until - time.monotonic(), 1.0)
+        return self._headers, left
+
+    async def _renew(self, digest: str) -> None:
         if self._expired():
             self._headers, self._until = {}, None
             # Only to be asked for a login: with one, a blob may lie where nothing but a GET is answered.
             answer = await self._ask("HEAD", self.blob_url(digest), {}, most=0)
             if answer.status == 401:
                 await self._log_in(answer.headers.get("WWW-Authenticate", ""))
-        left = None if self._until is None else max(self._until - time.monotonic(), 1.0)
-        return self._headers, left
 
     def _expired(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until

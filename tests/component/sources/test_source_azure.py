@@ -1,5 +1,6 @@
 """az:// and Azure's https:// against Azurite."""
 
+import asyncio
 import hashlib
 import os
 from collections.abc import Iterator
@@ -216,6 +217,9 @@ async def test_a_service_principal_signs_in_once_and_its_token_goes_with_each_re
     assert 60 <= request.expires_in < 3600
     assert len(service.requests) == 1
     assert service.requests[0]["scope"] == "https://storage.azure.com/.default"
+    async with opened("az://models/principal", loopback_policy, principal(azure_server)) as source:
+        await asyncio.gather(*(source.sign(file) for _ in range(16)))
+    assert len(service.requests) == 2
 
 
 async def test_a_refused_service_principal_stalls(

@@ -238,6 +238,20 @@ async def test_the_own_docker_configuration_is_used_when_nothing_is_named(
     assert (await failure(uri, loopback_policy, nobody)).reason is Reason.ACCESS_DENIED
 
 
+async def test_many_connections_at_once_wait_for_one_login(
+    registry_server: RegistryServer, loopback_policy: SourcePolicy
+) -> None:
+    artifact(registry_server, "private/together")
+    uri = f"oci://{HOST}/private/together:v1"
+    async with opened(uri, loopback_policy, reader(registry_server)) as listing:
+        file = (await listing.resolve()).files[0]
+    async with opened(uri, loopback_policy, reader(registry_server)) as source:
+        before = len(registry_server.tokens.seen)
+        signed = await asyncio.gather(*(source.sign(file) for _ in range(16)))
+    assert all("Authorization" in one.headers for one in signed if isinstance(one, SignedRequest))
+    assert len(registry_server.tokens.seen) == before + 1
+
+
 async def test_a_token_that_ends_is_renewed(
     registry_server: RegistryServer, loopback_policy: SourcePolicy
 ) -> None:
