@@ -53,7 +53,9 @@ def cache_changed(world: World, key: str, new: CacheView | None) -> Dirty:
             dirty.progress, dirty.caches = dirty.caches, set()
         return dirty
     if old is not None and new is not None and _only_pinned(old, new):
-        dirty.caches.update(world.sharing.get(new.storage_key, ()))
+        # Its own status says it already.
+        dirty.progress.add(key)
+        dirty.caches = set(world.sharing.get(new.storage_key, ())) - {key}
         dirty.settling.update(_gone_astray(world, new))
         return dirty
     for view in views:
