@@ -65,7 +65,8 @@ crds: uv ## Generate deploy/crds from the models
 
 # Half of the tests wait for a control plane most of the time, so the other half runs beside them.
 test: setup lint ## Everything that must pass: lints and all tests
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line tests-of-cluster tests-of-all-else
+	@echo "Two halves side by side; each is shown when it is done, after ten minutes or so."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target tests-of-cluster tests-of-all-else
 
 tests-of-cluster:
 	$(RUN) pytest tests/cluster
