@@ -149,6 +149,11 @@ def tls(access: Access) -> Tls:
     return Tls(verify=access.verify_ssl is not False, ca_bundle=access.ca_bundle)
 
 
+def login_tls(access: Access) -> Tls:
+    """The same for who is shown the secret itself: whoever takes any certificate for bytes has not said so of that."""
+    return replace(tls(access), verify=True)
+
+
 def first(have: A, new: A) -> A:
     return new if have == type(have)() else have
 

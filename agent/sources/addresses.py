@@ -50,7 +50,7 @@ def _shown(address: tuple[Any, ...]) -> str:
 
 
 def check_host(policy: SourcePolicy, host: str, port: int | None) -> list[str]:
-    """The same for libraries that connect by themselves; blocks. Raises OSError for a host without an address."""
+    """The same for libraries that connect by themselves: the addresses; blocks. Raises OSError for a host without one."""
     found = [
         _shown(address) for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     ]

@@ -4,7 +4,6 @@ Asked directly and not by Azure's libraries, which would reach addresses that th
 """
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from urllib.parse import quote, unquote, urlencode
 
 # Expat itself limits how far entities expand.
@@ -16,7 +15,7 @@ from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
 from agent.sources import listing
-from agent.sources.access import AzureAccess, tls
+from agent.sources.access import AzureAccess, login_tls, tls
 from agent.sources.azure_location import locate
 from agent.sources.azure_signing import Signature, signer
 from agent.sources.digests import from_base64
@@ -39,8 +38,7 @@ class AzureSource:
         self._place = locate(uri, access, policy)
         self._tls = tls(access)
         self._web = Web(policy, self._tls)
-        # Whoever takes any certificate for bytes has not said so of the secret.
-        self._login = Web(policy, replace(self._tls, verify=True))
+        self._login = Web(policy, login_tls(access))
         self._signer = signer(access, self._place, self._login)
         self._what = self._place.shown
 

@@ -7,7 +7,6 @@ said about when to come back, and reach addresses that the policy refuses.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -27,7 +26,7 @@ from agent.manifest import Algorithm, Digest, Manifest, RemoteFile
 from agent.origin import SignedRequest
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources import listing
-from agent.sources.access import GcsAccess, tls
+from agent.sources.access import GcsAccess, login_tls, tls
 from agent.sources.digests import from_base64
 from agent.sources.failures import already_told, unreachable
 from agent.sources.gs_tokens import TokenRequests
@@ -56,8 +55,7 @@ class GcsSource:
         self._tls = tls(access)
         self._what = f"gs://{uri.bucket}/{uri.key}".rstrip("/")
         self._web = Web(policy, self._tls)
-        # Whoever takes any certificate for bytes has not said so of the key.
-        self._tokens = Web(policy, replace(self._tls, verify=True))
+        self._tokens = Web(policy, login_tls(access))
         self._fs: Any = None
         self._named = False
         self._opening = asyncio.Lock()
