@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
@@ -11,11 +10,12 @@ from urllib.parse import quote
 from tests.bench.content import File, Model
 from tests.support.certificates import write_server
 from tests.support.processes import LOOPBACK, free_ports, running
+from tests.support.servers.listings import PAGE, Listed, s3_page
+from tests.support.servers.web import nginx
 
 BUCKET = "models"
 OWNER = "bench"
 COMMIT = "c0ffee" * 6 + "c0ff"
-_PAGE = 1000
 # Of more files no checksums are stated: nginx would need minutes to start with so large maps.
 _MOST_STATED = 10_000
 
@@ -118,7 +118,7 @@ class Farm(contextlib.ExitStack):
         self.enter_context(
             running(
                 [
-                    _nginx(),
+                    nginx(),
                     "-p",
                     self.folder,
                     "-e",
@@ -153,7 +153,7 @@ class Farm(contextlib.ExitStack):
             self._list_gcs(model)
             if self._hub:
                 self._list_hub(model)
-        self._put("s3/none.xml", _s3_page([], "", None))
+        self._put("s3/none.xml", s3_page(BUCKET, "", [], None))
         self._put("gcs/none.json", "{}")
         files = [
             (model, file)
@@ -182,12 +182,13 @@ class Farm(contextlib.ExitStack):
         )
 
     def _list_s3(self, model: Model) -> None:
-        pages = [model.files[at : at + _PAGE] for at in range(0, len(model.files), _PAGE)]
+        pages = [model.files[at : at + PAGE] for at in range(0, len(model.files), PAGE)]
         rules: list[tuple[str, str]] = []
         for number, page in enumerate(pages):
             last = f"{model.name}/{page[-1].name}" if number + 1 < len(pages) else None
             name = f"s3/{model.name}-{number}.xml"
-            self._put(name, _s3_page(page, model.name, last))
+            listed = [Listed(f"{model.name}/{file.name}", file.size, file.etag) for file in page]
+            self._put(name, s3_page(BUCKET, model.name, listed, last))
             rule = f"prefix={model.name}(%2F|/|&|$)"
             if number:
                 before = pages[number - 1][-1].name
@@ -232,35 +233,8 @@ class Farm(contextlib.ExitStack):
             file.writelines(f'"{key}" {value};\n' for key, value in rules)
 
 
-def _nginx() -> str:
-    found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        raise RuntimeError("nginx is not installed: apt-get install nginx-light")
-    return found
-
-
 def _s3_path(model: Model, file: File) -> str:
     return f"/{BUCKET}/{model.name}/{file.name}"
-
-
-def _s3_page(files: Iterable[File], model: str, following: str | None) -> str:
-    entries = "".join(
-        f"<Contents><Key>{model}/{file.name}</Key><Size>{file.size}</Size>"
-        f"<ETag>&quot;{file.etag}&quot;</ETag><StorageClass>STANDARD</StorageClass>"
-        "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
-        for file in files
-    )
-    more = (
-        f"<NextContinuationToken>{quote(following)}</NextContinuationToken><NextMarker>{following}</NextMarker>"
-        if following
-        else ""
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<Name>{BUCKET}</Name><Prefix>{model}</Prefix><MaxKeys>{_PAGE}</MaxKeys>"
-        f"<IsTruncated>{str(following is not None).lower()}</IsTruncated>{more}{entries}</ListBucketResult>"
-    )
 
 
 def _gcs_item(model: Model, file: File, url: str) -> dict[str, str]:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.processes import LOOPBACK, free_port, running, scratch
+from tests.support.servers.listings import PAGE, Listed, s3_page
 from tests.support.servers.web import nginx
 
 CONTENT = b"tiny"
 BUCKET = "models"
 REPO = "acme/many"
 COMMIT = "c0ffee" * 6 + "c0ff"
-_PAGE = 1000
 # As nginx makes them: of the file's time and size.
 _ETAG = f"{1:x}-{len(CONTENT):x}"
 _GIT_NAME = hashlib.sha1(f"blob {len(CONTENT)}\0".encode() + CONTENT).hexdigest()
@@ -112,7 +112,9 @@ class ManyFiles(contextlib.ExitStack):
         os.utime(content, (1, 1))
         links = []
         for number, (page, last) in enumerate(self._pages()):
-            (folder / f"s3-{number}").write_text(_s3_page(page, None if last else number + 1))
+            listed = [Listed(f"many/{path}", len(CONTENT), _ETAG) for path in page]
+            following = None if last else str(number + 1)
+            (folder / f"s3-{number}").write_text(s3_page(BUCKET, "many/", listed, following))
             (folder / f"hub-{number}").write_text(_hub_page(page))
             if not last:
                 tree = f"{self.url}/api/models/{REPO}/tree/{COMMIT}"
@@ -124,26 +126,8 @@ class ManyFiles(contextlib.ExitStack):
 
     def _pages(self) -> Iterator[tuple[list[str], bool]]:
         """Paths, and whether these are the last ones."""
-        for start in range(0, len(self._paths), _PAGE):
-            yield self._paths[start : start + _PAGE], start + _PAGE >= len(self._paths)
-
-
-def _s3_page(paths: list[str], following: int | None) -> str:
-    entries = "".join(
-        f"<Contents><Key>many/{path}</Key><Size>{len(CONTENT)}</Size>"
-        f"<ETag>&quot;{_ETAG}&quot;</ETag><StorageClass>STANDARD</StorageClass>"
-        "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
-        for path in paths
-    )
-    more = (
-        "" if following is None else f"<NextContinuationToken>{following}</NextContinuationToken>"
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<Name>{BUCKET}</Name><Prefix>many/</Prefix><MaxKeys>{_PAGE}</MaxKeys>"
-        f"<IsTruncated>{str(following is not None).lower()}</IsTruncated>{more}{entries}</ListBucketResult>"
-    )
+        for start in range(0, len(self._paths), PAGE):
+            yield self._paths[start : start + PAGE], start + PAGE >= len(self._paths)
 
 
 def _hub_page(paths: list[str]) -> str:
