@@ -220,6 +220,12 @@ def test_a_node_joins_fills_and_leaves(site: Site, onnx: Model) -> None:
     site.wait_ready("shared")
     assert site.control_plane.get("localmodelnode", "node-d") is None
     site.delete_cache("shared")
+    # Kubernetes collects the pods of a node that left a minute or so later; nobody can read their logs until then.
+    site.wait(lambda: not _pods_of(site, "node-d"), "no pod of the gone node is left", seconds=180)
+
+
+def _pods_of(site: Site, node: str) -> str:
+    return site.kubectl("get", "pods", "-A", "-o", "name", f"--field-selector=spec.nodeName={node}")
 
 
 def _restarts(site: Site) -> int:
