@@ -1,7 +1,7 @@
 """How TLS connections to a source are checked."""
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,6 +28,11 @@ class Tls:
 SYSTEM_TLS = Tls()
 
 
+def verified(tls: Tls) -> Tls:
+    """The same for who is shown a secret: whoever takes any certificate for bytes has not said so of that."""
+    return replace(tls, verify=True)
+
+
 # A node uses a handful of endpoints; a context with the system's authorities takes about 0.5 MiB.
 @lru_cache(maxsize=16)
 def _context(tls: Tls) -> ssl.SSLContext:
@@ -42,7 +47,7 @@ def _context(tls: Tls) -> ssl.SSLContext:
 
 def _trust(context: ssl.SSLContext, bundle: str) -> None:
     try:
-        if is_pem(bundle):
+        if _is_pem(bundle):
             context.load_verify_locations(cadata=bundle)
         else:
             context.load_verify_locations(cafile=str(Path(bundle)))
@@ -52,5 +57,5 @@ def _trust(context: ssl.SSLContext, bundle: str) -> None:
         ) from exc
 
 
-def is_pem(text: str) -> bool:
+def _is_pem(text: str) -> bool:
     return "-----BEGIN" in text

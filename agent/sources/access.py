@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
-from agent.tls import Tls
+from agent.tls import Tls, verified
 
 
 def _secret() -> Any:
@@ -150,8 +150,8 @@ def tls(access: Access) -> Tls:
 
 
 def login_tls(access: Access) -> Tls:
-    """The same for who is shown the secret itself: whoever takes any certificate for bytes has not said so of that."""
-    return replace(tls(access), verify=True)
+    """The same for who is shown the secret itself."""
+    return verified(tls(access))
 
 
 def first(have: A, new: A) -> A:

@@ -15,7 +15,7 @@ from huggingface_hub import set_client_factory
 from agent.errors import Retryable, Stalled
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources.addresses import check_host
-from agent.tls import Tls
+from agent.tls import Tls, verified
 from shared.domain.reasons import Reason
 
 # The library's own default is to wait for ever.
@@ -86,11 +86,19 @@ class _Guarded(httpx2.BaseTransport):
         with self._lock:
             key = (tls, proxy)
             if key not in self._inner:
-                inner = httpx2.HTTPTransport(verify=tls.context(), proxy=proxy)
+                inner = httpx2.HTTPTransport(verify=tls.context(), proxy=_proxy(proxy, tls))
                 # httpx has no public name for it.
                 inner._pool._network_backend = _Network(checked=proxy is None)
                 self._inner[key] = inner
             return self._inner[key]
+
+
+def _proxy(url: str | None, tls: Tls) -> httpx2.Proxy | None:
+    if url is None:
+        return None
+    return httpx2.Proxy(
+        url, ssl_context=verified(tls).context() if url.startswith("https:") else None
+    )
 
 
 class _Network(httpcore2.SyncBackend):

@@ -18,7 +18,7 @@ from agent.headers import retry_after
 from agent.policy import Endpoint, SourcePolicy
 from agent.sources.addresses import GuardedResolver
 from agent.sources.failures import already_told, http_failure, unreachable
-from agent.tls import SYSTEM_TLS, Tls
+from agent.tls import SYSTEM_TLS, Tls, verified
 from shared.domain.reasons import Reason
 from shared.domain.uri import redact
 
@@ -150,7 +150,8 @@ class Web:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(
+            connector = _Connector(
+                self._tls,
                 resolver=GuardedResolver(self._policy),
                 limit=32,  # metadata requests of one source at a time
             )
@@ -158,6 +159,23 @@ class Web:
                 connector=connector, timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar()
             )
         return self._session
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Who takes any certificate for the source has not said so of the proxy, which may be shown a password."""
+
+    def __init__(self, tls: Tls, *, resolver: GuardedResolver, limit: int) -> None:
+        super().__init__(resolver=resolver, limit=limit)
+        self._proxy_tls = verified(tls)
+
+    # aiohttp has no public name for it.
+    def _update_proxy_auth_header_and_build_proxy_req(
+        self, req: aiohttp.ClientRequest
+    ) -> aiohttp.ClientRequest:
+        asked = super()._update_proxy_auth_header_and_build_proxy_req(req)
+        if asked.is_ssl():
+            asked._ssl = self._proxy_tls.context()
+        return asked
 
 
 async def _body(response: aiohttp.ClientResponse, what: str, most: int) -> bytes:
@@ -197,7 +215,10 @@ def _translate(exc: Exception, what: str, host: str) -> FetchError:
     if told is not None:
         return told
     match exc:
-        case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
+        case aiohttp.ClientConnectorCertificateError(host=whose):
+            # The proxy's, it may be.
+            return unreachable(what, f"the certificate of {whose} is not trusted")
+        case ssl.SSLCertVerificationError():
             return unreachable(what, f"the certificate of {host} is not trusted")
         case aiohttp.ClientSSLError() | ssl.SSLError():
             return unreachable(what, f"TLS with {host} failed")

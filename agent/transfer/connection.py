@@ -6,6 +6,7 @@ import http.client
 import re
 import select
 import socket
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Final, cast
@@ -13,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from agent.errors import Retryable
 from agent.policy import Endpoint, SourcePolicy
-from agent.tls import Tls
+from agent.tls import Tls, verified
+from agent.transfer.tunnel import Tunnel
 from shared.domain.reasons import Reason
 from shared.domain.uri import redact
 
@@ -187,7 +189,8 @@ class Connection:
         host, port = self.endpoint.host, self.endpoint.port
         if self._proxy is not None and self.endpoint.scheme == "https":
             via = Endpoint.of(self._proxy.geturl())
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            kind = Tunnel if via.scheme == "https" else http.client.HTTPSConnection
+            connection: http.client.HTTPConnection = kind(
                 via.host, via.port, timeout=SILENCE_SECONDS, context=self.tls.context()
             )
             connection.set_tunnel(host, port, headers=self._proxy_headers())
@@ -222,12 +225,21 @@ class Connection:
                 self._hold(sock)
                 sock.settimeout(CONNECT_SECONDS)
                 sock.connect(place)
+                if self._proxy is not None and self._proxy.scheme == "https":
+                    sock = self._secured(sock, host)
                 sock.settimeout(SILENCE_SECONDS)
                 return sock
             except OSError as exc:
                 sock.close()
                 failed = exc
         raise failed
+
+    def _secured(self, sock: socket.socket, proxy: str) -> socket.socket:
+        """The proxy's own TLS; it may be shown a password."""
+        try:
+            return verified(self.tls).context().wrap_socket(sock, server_hostname=proxy)
+        except ssl.SSLError as exc:
+            raise OSError(exc.errno, f"TLS with the proxy {proxy}: {exc.strerror}") from exc
 
     def _hold(self, sock: socket.socket) -> None:
         if self._lifeline is not None:

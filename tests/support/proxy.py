@@ -1,4 +1,7 @@
-"""A forward proxy that asks for a name and a password: `with ForwardProxy() as proxy:` — `proxy.url` is for HTTP_PROXY."""
+"""A forward proxy that asks for a name and a password: `with ForwardProxy() as proxy:` — `proxy.url` is for HTTP_PROXY.
+
+What stands before it, such as a `TlsFront`, is used with the same name and password: `proxy.url_at(front.url)`.
+"""
 
 import base64
 import contextlib
@@ -23,7 +26,11 @@ class ForwardProxy(Relay):
 
     @property
     def url(self) -> str:
-        return f"http://{_NAME}:p%40ss%20word@{self.place}"
+        return self.url_at(f"http://{self.place}")
+
+    @staticmethod
+    def url_at(place: str) -> str:
+        return place.replace("://", f"://{_NAME}:p%40ss%20word@", 1)
 
     def _serve(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
