@@ -3,10 +3,22 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from controller.bearing import (
+    on_haste,
+    on_members,
+    on_own_list,
+    on_space,
+    on_volume_specs,
+    on_volumes,
+    on_work_lists,
+)
 from controller.world import ANY_KEY, World
 from shared.api.node import ModelState
 from shared.domain.placement import EMPTY, Placement
+from shared.domain.serving import ClaimView, VolumeView
 from shared.domain.views import CacheView, GroupView, NodeView, ReportView, WorkView
+
+Versioned = CacheView | GroupView | WorkView | VolumeView | ClaimView
 
 
 @dataclass(slots=True)
@@ -43,13 +55,11 @@ def cache_changed(world: World, key: str, new: CacheView | None) -> Dirty:
         return Dirty()
     world.put_cache(key, new)
     dirty = Dirty(caches={key})
-    if old is None or new is None or _serves(old) != _serves(new):
+    if old is None or new is None or on_volumes(old) != on_volumes(new):
         dirty.volumes.add(key)
     views = [view for view in (old, new) if view is not None]
-    if old is not None and new is not None and _asks(old) == _asks(new):
-        if _identity(old) == _identity(
-            new
-        ):  # a status alone, most often our own: no reason for haste
+    if old is not None and new is not None and on_work_lists(old) == on_work_lists(new):
+        if on_haste(old) == on_haste(new):
             dirty.progress, dirty.caches = dirty.caches, set()
         return dirty
     if old is not None and new is not None and _only_pinned(old, new):
@@ -73,9 +83,10 @@ def group_changed(world: World, name: str, new: GroupView | None) -> Dirty:
     if old is not None and new is not None:
         if is_older(new, old):
             return Dirty()
-        if _takes(old) == _takes(new):
+        if on_members(old) == on_members(new):
             world.groups[name] = new
-            served = set(world.naming.get(name, ())) if _mounts(old) != _mounts(new) else set()
+            same = on_volume_specs(old) == on_volume_specs(new)
+            served = set[str]() if same else set(world.naming.get(name, ()))
             return Dirty(groups={name}, volumes=served, caches=set(served))
     before = set(world.members.get(name, ()))
     if old is not None and old.defect is not None:  # their lines waited for it to be mended
@@ -147,8 +158,8 @@ def work_changed(world: World, name: str, new: WorkView | None) -> Dirty:
             was.reports.get(key), now.reports.get(key), told=not answered.isdisjoint({key, ANY_KEY})
         )
     )
-    if _bears_on_list(was) != _bears_on_list(now) or (
-        _bears_on_space(was) != _bears_on_space(now) and not _at_rest(world, now)
+    if on_own_list(was) != on_own_list(now) or (
+        on_space(was) != on_space(now) and not _at_rest(world, now)
     ):
         dirty.nodes.add(name)
     if was.host_path != now.host_path:
@@ -248,43 +259,12 @@ def _astray(world: World, key: str, old: ReportView | None, new: ReportView) -> 
 
 
 def _only_pinned(old: CacheView, new: CacheView) -> bool:
-    return old.revision is None and _asks(replace(old, revision=new.revision)) == _asks(new)
-
-
-def _asks(cache: CacheView) -> tuple[object, ...]:
-    """What of a cache bears on the work lists."""
-    return (
-        cache.uid,
-        cache.wanted,
-        cache.deleting,
-        cache.wire,
-        cache.groups,
-        cache.size,
-        cache.revision,
-        cache.created,
-    )
-
-
-def _identity(cache: CacheView) -> tuple[object, ...]:
-    return cache.generation, cache.finalizers, cache.deleting
-
-
-def _serves(cache: CacheView) -> tuple[object, ...]:
-    """What of a cache bears on the volumes of its services."""
-    return cache.uid, cache.guarded, cache.deleting, cache.groups
+    pinned = replace(old, revision=new.revision)
+    return old.revision is None and on_work_lists(pinned) == on_work_lists(new)
 
 
 def _names_group(work: WorkView, group: str) -> bool:
     return any(line.group == group for line in work.entries)
-
-
-def _mounts(group: GroupView) -> tuple[object, ...]:
-    return group.volume, group.claim
-
-
-def _takes(group: GroupView) -> tuple[object, ...]:
-    """What of a group bears on its members and their work lists."""
-    return group.uid, group.limit, group.selector, group.path, group.deleting, group.defect
 
 
 def _at_rest(world: World, work: WorkView) -> bool:
@@ -292,20 +272,11 @@ def _at_rest(world: World, work: WorkView) -> bool:
     return bool(work.entries) and not world.placements.get(work.name, EMPTY).waiting
 
 
-def _bears_on_list(work: WorkView) -> tuple[object, ...]:
-    """What of a LocalModelNode bears on its own work list in any case."""
-    return work.uid, work.owner, work.deleting, work.generation, work.entries
-
-
-def _bears_on_space(work: WorkView) -> tuple[object, ...]:
-    return work.observed, work.storage, work.host_path
-
-
 def _deleting(world: World) -> list[str]:
     return [cache.key for cache in world.caches.values() if cache.deleting]
 
 
-def is_older(new: CacheView | GroupView | WorkView, old: CacheView | GroupView | WorkView) -> bool:
+def is_older(new: Versioned, old: Versioned) -> bool:
     """Answers to our own writes overtake the watch; what comes late is not news."""
     return (
         new.uid == old.uid

@@ -6,6 +6,7 @@ Read-only for planners and valid within one synchronous pass; only `controller.r
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from controller.bearing import on_bytes
 from controller.holdings import Holdings
 from controller.serving import Serving
 from shared.domain.parse import entry
@@ -232,15 +233,11 @@ def _changed_copies(old: WorkView, new: WorkView) -> set[str]:
         if (
             was is None
             or now is None
-            or _bytes_of(was) != _bytes_of(now)
+            or on_bytes(was) != on_bytes(now)
             or (was.revision != now.revision and not (report and report.revision == now.revision))
         ):
             changed.add(key)
     return changed
-
-
-def _bytes_of(line: Entry) -> tuple[object, ...]:
-    return line.storage_key, line.wire.get("allowPatterns"), line.wire.get("ignorePatterns")
 
 
 def _discard(index: dict[str, set[str]], key: str, value: str) -> None:
