@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from controller.routes import Dirty
+from controller.routes import Dirty, is_older
 from controller.serving import Place
 from controller.world import World
 from shared.domain.reasons import Reason
@@ -18,20 +18,19 @@ def service_changed(
 
 
 def services_known(world: World, kind: str) -> Dirty:
-    """The first list of a kind is in: until then nothing is said about its services."""
+    """The first list of a kind is in: until then statuses keep what they said of services and volumes, true or not."""
     if kind in world.serving.known:
         return Dirty()
     world.serving.known.add(kind)
-    named = {key for key, cache in world.caches.items() if cache.users}
     return Dirty(
-        caches=named | world.serving.users.keys(),
+        caches=set(world.caches),
         volumes=set(world.serving.claims_of),  # what nobody uses may now be replaced
     )
 
 
 def volume_changed(world: World, name: str, new: VolumeView | None) -> Dirty:
     old = world.serving.volumes.get(name)
-    if old is not None and new is not None and _is_older(new, old):
+    if old is not None and new is not None and is_older(new, old):
         return Dirty()
     world.serving.put_volume(name, new)
     return _concerned(world, ("", name), old, new) if _differ(old, new) else Dirty()
@@ -39,7 +38,7 @@ def volume_changed(world: World, name: str, new: VolumeView | None) -> Dirty:
 
 def claim_changed(world: World, place: Place, new: ClaimView | None) -> Dirty:
     old = world.serving.claims.get(place)
-    if old is not None and new is not None and _is_older(new, old):
+    if old is not None and new is not None and is_older(new, old):
         return Dirty()
     world.serving.put_claim(place, new)
     return _concerned(world, place, old, new) if _differ(old, new) else Dirty()
@@ -58,7 +57,7 @@ def configuration_changed(
         serving = world.serving
         keys = serving.users.keys() | serving.volumes_of.keys() | serving.claims_of.keys()
         dirty.volumes.update(keys)
-        dirty.caches.update(keys)
+        dirty.caches.update(world.caches)  # what was said before may hold for none of these
     return dirty
 
 
@@ -88,13 +87,3 @@ def _concerned(
         if key is not None:
             keys.add(key)
     return Dirty(caches=set(keys), volumes=keys)
-
-
-def _is_older(new: VolumeView | ClaimView, old: VolumeView | ClaimView) -> bool:
-    """Answers to our own writes overtake the watch."""
-    return (
-        new.uid == old.uid
-        and new.resource_version.isdecimal()
-        and old.resource_version.isdecimal()
-        and int(new.resource_version) < int(old.resource_version)
-    )

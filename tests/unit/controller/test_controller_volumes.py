@@ -273,6 +273,30 @@ def test_services_that_cannot_be_seen_now_still_protect_their_cache(cluster: Clu
     assert names(cluster) == []
 
 
+@pytest.mark.parametrize("unknown", ["configuration", "services"])
+def test_what_a_status_says_of_volumes_that_are_gone_is_corrected_once_all_is_known(
+    cluster: Cluster, unknown: str
+) -> None:
+    # While no controller runs.
+    for thing in (("service", "team/s"), ("claim", CLAIM), ("volume", VOLUME)):
+        del cluster.stored[thing]
+    cluster.restart()
+    world = cluster.world
+    if unknown == "services":
+        world.serving.known = {INFERENCE_SERVICE}
+    else:
+        world.serving.managed = None
+    cluster.settle()
+    assert names(cluster) == []
+    assert cluster.condition("m", "Servable") == ("True", "Available")
+    if unknown == "services":
+        cluster._add(routes_serving.services_known(world, LLM_INFERENCE_SERVICE))
+    else:
+        cluster._add(routes_serving.configuration_changed(world, True, None))
+    cluster.settle()
+    assert "Servable" not in {c["type"] for c in cluster.status("m")["conditions"]}
+
+
 def test_an_outdated_pair_is_replaced_only_once_it_is_known_that_no_service_uses_it(
     cluster: Cluster,
 ) -> None:
