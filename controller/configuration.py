@@ -68,7 +68,9 @@ class ConfigurationWatch:
     async def run(self) -> None:
         """Until cancelled."""
         await self._look_once()
-        await self._informer.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._informer.run(), name="watch configmaps")
+            group.create_task(self._look_again(), name="await configmaps")
 
     def tell(self, recorder: EventRecorder | None) -> None:
         """Who leads also says in events what is wrong."""
@@ -91,6 +93,12 @@ class ConfigurationWatch:
             else:
                 self._take(_parse(wire))
                 return
+
+    async def _look_again(self) -> None:
+        """What went before it was watched is told by nobody."""
+        await self._informer.wait_synced()
+        if self._uid and not self._informer.snapshot():
+            self._take(None)
 
     def _changed(self, _: ObjectKey, old: _Seen | None, new: _Seen | None) -> None:
         if new != old:
