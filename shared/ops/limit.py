@@ -9,10 +9,14 @@ from typing import Final
 LINES_PER_SECOND: Final = 50
 # A pass over a thousand nodes may say one line for each at once.
 _BURST: Final = 1000
+# Why a program ends it says once, and perhaps because of the flood.
+_UNLIMITED: Final = "shared.ops.lifecycle"
 
 
 class RateLimit(logging.Filter):
-    """For a handler. The first line after a gap carries `suppressed`: how many were left out. Errors count too, and pass as others do."""
+    """For a handler. The first line after a gap carries `suppressed`: how many were left out. Errors count too, and pass as
+    others do; only what `lifecycle` says always passes.
+    """
 
     def __init__(
         self,
@@ -34,10 +38,10 @@ class RateLimit(logging.Filter):
         now = self._clock()
         self._left = min(self._burst, self._left + (now - self._at) * self._per_second)
         self._at = now
-        if self._left < 1:
+        if self._left < 1 and record.name != _UNLIMITED:
             self._suppressed += 1
             return False
-        self._left -= 1
+        self._left = max(0.0, self._left - 1)
         if self._suppressed:
             # structlog's lines are dicts in `msg`, others take fields as attributes.
             if isinstance(record.msg, dict):

@@ -110,6 +110,35 @@ sys.exit(lifecycle.run(main))
     assert "ZeroDivisionError: by nought" in line["exception"]
 
 
+@pytest.mark.parametrize(
+    ("end", "why"), [("raise ZeroDivisionError", "crashed"), ("return", "ended by itself")]
+)
+def test_why_a_program_ends_is_told_amid_any_flood_of_lines(end: str, why: str) -> None:
+    program = f"""
+import asyncio, sys
+import structlog
+from shared.ops import lifecycle, logging
+
+logging.configure("info", "json")
+
+async def part():
+    for _ in range(5000):
+        structlog.get_logger("flood").error("pass failed")
+    {end}
+
+async def main(stop):
+    await lifecycle.run_until(stop, {{"part": part()}})
+    return 1
+
+sys.exit(lifecycle.run(main))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    *flood, last = [json.loads(line) for line in done.stderr.splitlines()]
+    assert len(flood) < 5000
+    assert last["event"] == why
+
+
 class Part:
     def __init__(self) -> None:
         self.ended = False
