@@ -144,6 +144,14 @@ class Edits(RuleBasedStateMachine):
             self.cluster.remove(kind, data.draw(st.sampled_from(keys)))
             bind(self.cluster)
 
+    @rule(kind=st.sampled_from(["volume", "claim"]), note=st.integers(0, 1), data=st.data())
+    def others_note_on_served(self, kind: str, note: int, data: st.DataObject) -> None:
+        """Nothing to us, but what was read before can no longer be written."""
+        keys = sorted(key for have, key in self.cluster.stored if have == kind)
+        if keys:
+            key = data.draw(st.sampled_from(keys))
+            self.cluster.edit(kind, key, lambda meta: meta.update(labels={"note": str(note)}))
+
     @rule(name=GROUPS, pool=POOLS)
     def break_group(self, name: str, pool: str) -> None:
         self.cluster.put("group", group(name, limit="lots", pool=pool))
