@@ -13,6 +13,9 @@ from urllib.parse import quote, urlencode
 
 # Otherwise gcsfs asks gRPC first, which against an emulator means a minute of waiting.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+# The process's own identity is asked for through requests, which has a name of its own for whom the system trusts.
+if os.environ.get("SSL_CERT_FILE"):
+    os.environ["REQUESTS_CA_BUNDLE"] = os.environ["SSL_CERT_FILE"]
 
 from gcsfs import GCSFileSystem
 from google.auth import exceptions as google

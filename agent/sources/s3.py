@@ -1,10 +1,9 @@
 """s3://: listed and signed through s3fs and aiobotocore; works with AWS and whatever speaks its protocol."""
 
 import asyncio
-import tempfile
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from aiobotocore.credentials import AioCredentials
@@ -21,10 +20,10 @@ from agent.sources.access import S3Access, tls
 from agent.sources.addresses import GuardedResolver, check_host
 from agent.sources.s3_checksums import CHECKSUM_MODE, object_digests
 from agent.sources.s3_errors import translate
-from agent.sources.s3_session import BoundedSession, new_session
+from agent.sources.s3_session import new_session
 from agent.sources.s3_signing import Presigner
 from agent.sources.web import Web
-from agent.tls import is_pem
+from agent.tls import Tls
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri
 
@@ -44,14 +43,13 @@ class S3Source:
         self._uri = uri
         self._access = access
         self._policy = policy
-        self._tls = tls(access)
+        self._tls = _tls(access)
         self._what = f"s3://{uri.bucket}/{uri.key}".rstrip("/")
         self._web = Web(policy, self._tls)
         self._client: Any = None
         self._creator: Any = None
         self._presigner: Presigner
         self._opening = asyncio.Lock()
-        self._bundle: Path | None = None
 
     async def resolve(self, *, revision: str | None = None) -> Manifest:
         """Never pinned: S3 names no state of a prefix. The revision is the listing's digest."""
@@ -79,9 +77,6 @@ class S3Source:
         creator, self._creator, self._client = self._creator, None, None
         if creator is not None:
             await creator.__aexit__(None, None, None)
-        if self._bundle is not None:
-            self._bundle.unlink(missing_ok=True)
-            self._bundle = None
 
     async def _list(self, client: Any) -> AsyncIterator[RemoteFile]:
         """Files below the key taken as a folder; when there is nothing at all, the object of that very key."""
@@ -204,7 +199,7 @@ class S3Source:
 
     async def _connect(self) -> Any:
         access = self._access
-        session = new_session()
+        session = new_session(self._tls)
         credentials: Any = None
         if access.secret:
             credentials = AioCredentials(
@@ -247,7 +242,6 @@ class S3Source:
             "signature_version": "s3v4",
             "s3": {"addressing_style": "path" if path_style else "auto"},
             "connector_args": {"resolver": GuardedResolver(self._policy)},
-            "http_session_cls": BoundedSession,
             "proxies": self._proxies(),
         }
 
@@ -263,20 +257,16 @@ class S3Source:
         """Only what is set: s3fs adds the region that it found itself."""
         # Other stores do not care for the region, but a signature must name one.
         region = self._access.region or ("us-east-1" if self._access.endpoint_url else None)
-        options = {"region_name": region, "verify": self._verify()}
+        # False has to be told; what else is trusted, the session knows.
+        verify = None if self._tls.verify else False
+        options = {"region_name": region, "verify": verify}
         return {name: value for name, value in options.items() if value is not None}
 
-    def _verify(self) -> bool | str | None:
-        """What botocore takes: False, or a bundle's path; None leaves it to the system and AWS_CA_BUNDLE."""
-        if not self._tls.verify:
-            return False
-        bundle = self._tls.ca_bundle
-        if bundle is None or not is_pem(bundle):
-            return bundle
-        with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
-            file.write(bundle)
-        self._bundle = Path(file.name)
-        return file.name
+
+def _tls(access: S3Access) -> Tls:
+    """AWS_CA_BUNDLE as AWS's own tools read it, where nothing else is said, but for the bytes too."""
+    found = tls(access)
+    return replace(found, ca_bundle=found.ca_bundle or os.environ.get("AWS_CA_BUNDLE") or None)
 
 
 def _remote(entry: Mapping[str, Any], path: str) -> RemoteFile:

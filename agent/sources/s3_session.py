@@ -1,10 +1,12 @@
 """The session of aiobotocore: what is read whole is bounded, and nothing is parsed for longer than it must."""
 
+import ssl
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
 from aiobotocore.awsrequest import AioAWSResponse
+from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from aiohttp import ClientError, ClientResponse, ClientSession
@@ -13,6 +15,7 @@ from botocore.loaders import Loader, create_loader
 from botocore.utils import parse_timestamp
 
 from agent.errors import Stalled
+from agent.tls import Tls, verified
 from shared.domain.reasons import Reason
 
 # A page of 1,000 keys, each as long as may be, takes half of it. Parsed, it may take 25 times as much.
@@ -20,8 +23,10 @@ LARGEST_ANSWER: Final = 8 << 20
 _REDIRECTS: Final = frozenset({301, 302, 307})
 
 
-def new_session() -> AioSession:
+def new_session(tls: Tls) -> AioSession:
+    """tls: whom every client of it trusts, those that ask for credentials too."""
     session = AioSession()
+    session.set_default_client_config(AioConfig(http_session_cls=_bounded(tls)))
     session.register_component("data_loader", _loader())
     parsers = session.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=_timestamp)
@@ -43,7 +48,7 @@ def _timestamp(value: Any) -> datetime:
         return found
 
 
-class BoundedSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore is not typed
+class _BoundedSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore is not typed
     """For listings and metadata; nothing that is large is read through it."""
 
     async def send(self, request: Any) -> AioAWSResponse:
@@ -74,6 +79,20 @@ class BoundedSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore is not
 
     async def _get_session(self, proxy_url: str | None) -> "_Direct":
         return _Direct(await super()._get_session(proxy_url))
+
+
+def _bounded(tls: Tls) -> type[_BoundedSession]:
+    """botocore by itself trusts a bundle of its own, and another one instead of that."""
+
+    class Session(_BoundedSession):
+        def _build_verify_context(self) -> ssl.SSLContext:
+            # Only the bucket's own client is told not to look.
+            return (verified(tls) if self._verify else tls).context()
+
+        def _setup_proxy_ssl_context(self, proxy_url: str) -> ssl.SSLContext:
+            return verified(tls).context()
+
+    return Session
 
 
 class _Direct:
