@@ -22,6 +22,7 @@ class SignedRequest:
         200 with just these. Where it redirects to is asked anew for each window.
     expires_in: seconds from signing until the engine must ask again; None = never.
     watched: no answer tells the file's version, only signing looks at it: asked for once more after the last byte.
+    missing: where what a URL names never changes: what a person is told when nothing is there. Elsewhere the source changed.
     tls: how this source's certificates are checked, after redirects as well.
     """
 
@@ -33,6 +34,7 @@ class SignedRequest:
     window: Callable[[int, int], str] | None = None
     expires_in: float | None = None
     watched: bool = False
+    missing: str = ""
     tls: Tls = SYSTEM_TLS
 
 

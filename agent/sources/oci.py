@@ -62,6 +62,7 @@ class OciSource:
             url=self._registry.blob_url(file.locator),
             headers=headers,
             expires_in=seconds,
+            missing=f"{self._image.shown}: the registry no longer has {file.locator}, which its manifest names",
             tls=self._tls,
         )
 

@@ -92,7 +92,7 @@ class Registry:
             )
         self._web = Web(policy, tls(access))
         self._headers: Mapping[str, str] = {}
-        # Whether a login is needed is not known yet.
+        # On a monotonic clock; None = for ever. Whether a login is needed is not known yet.
         self._until: float | None = 0.0
         self._signing_in = asyncio.Lock()
 
@@ -130,11 +130,13 @@ class Registry:
 
     async def _renew(self, digest: str) -> None:
         if self._expired():
-            self._headers, self._until = {}, None
+            self._headers = {}
             # Only to be asked for a login: with one, a blob may lie where nothing but a GET is answered.
             answer = await self._ask("HEAD", self.blob_url(digest), {}, most=0)
             if answer.status == 401:
                 await self._log_in(answer.headers.get("WWW-Authenticate", ""))
+            else:
+                self._until = None
 
     def _expired(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until
@@ -153,9 +155,11 @@ class Registry:
         """With a login when the registry asks for one."""
         for attempt in range(2):
             if self._expired():
-                self._headers, self._until = {}, None
+                self._headers = {}
             answer = await self._ask("GET", url, headers, most=most)
             if answer.status == 200:
+                if not self._headers:
+                    self._until = None
                 return answer
             if answer.status == 404:
                 raise Stalled(Reason.SOURCE_NOT_FOUND, f"{self.what} does not exist")

@@ -54,8 +54,10 @@ def check_encoding(headers: Mapping[str, str], *, what: str) -> None:
         )
 
 
-def failure(status: int, headers: Mapping[str, str], *, what: str) -> FetchError | Refused:
-    """The error for any other status."""
+def failure(
+    status: int, headers: Mapping[str, str], *, what: str, missing: str = ""
+) -> FetchError | Refused:
+    """The error for any other status. missing: as the signed request says it."""
     match status:
         case 401 | 403:
             return Refused(
@@ -63,7 +65,11 @@ def failure(status: int, headers: Mapping[str, str], *, what: str) -> FetchError
             )
         case 404 | 410:
             # Links that a source signs or redirects to may run out this way too.
-            return Refused(SourceChanged(f"{what} is gone ({status})"))
+            return Refused(
+                Stalled(Reason.SOURCE_NOT_FOUND, missing)
+                if missing
+                else SourceChanged(f"{what} is gone ({status})")
+            )
         case 412 | 416:
             return SourceChanged(f"{what} changed ({status})")
         case 429 | 503:

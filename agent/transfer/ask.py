@@ -64,7 +64,8 @@ def ask(part: PartWork, shop: Workshop) -> Answer:
                 check_confirmed(route, part)
                 return answer
             else:
-                raise answers.failure(answer.status, answer.headers, what=part.of.file.path)
+                what, missing = part.of.file.path, route.signed.missing
+                raise answers.failure(answer.status, answer.headers, what=what, missing=missing)
         except BaseException:
             answer.close()
             raise

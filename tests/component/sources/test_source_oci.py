@@ -2,16 +2,18 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import platform
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.errors import FetchError, Stalled
+from agent.errors import FetchError, Retryable, Stalled
 from agent.manifest import Algorithm, Strength
 from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
@@ -19,6 +21,7 @@ from agent.sources.credentials import Credentials
 from shared.domain.reasons import Reason
 from tests.component.sources.copying import MIB, copied, interrupted
 from tests.component.sources.reading import content, get, only, opened, paths, resolved
+from tests.support.relay import Relay
 from tests.support.servers.registry import (
     IDENTITY_TOKEN,
     IMAGE_CONFIG,
@@ -272,6 +275,66 @@ async def test_a_token_that_ends_is_renewed(
                     await source.sign(manifest.files[0])
     finally:
         registry_server.token_seconds = 300
+
+
+class Gate(Relay):
+    """Before a server on loopback; nothing passes while it is not `open`."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.open = True
+        self._port = int(url.rpartition(":")[2])
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            if self.open:
+                with socket.create_connection(("127.0.0.1", self._port)) as server:
+                    self._join(client, server)
+
+
+@pytest.mark.parametrize("first", ["resolve", "sign"])
+async def test_a_registry_that_was_away_for_a_moment_is_signed_in_to_all_the_same(
+    registry_server: RegistryServer, loopback_policy: SourcePolicy, first: str
+) -> None:
+    artifact(registry_server, "private/away")
+    uri = f"oci://{HOST}/private/away:v1"
+    async with opened(uri, loopback_policy, reader(registry_server)) as listing:
+        file = (await listing.resolve()).files[0]
+    with Gate(registry_server.endpoint) as gate:
+        credentials = at(
+            registry_server,
+            endpoint_url=f"http://{gate.place}",
+            registry=HOST,
+            username=USER,
+            password=PASSWORD,
+        )
+        async with opened(uri, loopback_policy, credentials) as source:
+            gate.open = False
+            with pytest.raises(Retryable):
+                await (source.resolve() if first == "resolve" else source.sign(file))
+            gate.open = True
+            signed = await source.sign(file)
+            assert isinstance(signed, SignedRequest)
+            assert "Authorization" in signed.headers
+
+
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+@pytest.mark.parametrize("name", ["public/swept", "private/swept"])
+async def test_a_blob_that_the_registry_has_swept_away_is_not_found(
+    registry_server: RegistryServer,
+    loopback_policy: SourcePolicy,
+    tmp_path: Path,
+    name: str,
+    size: int,
+) -> None:
+    layer = registry_server.layer(name, os.urandom(size), title="model.bin")
+    registry_server.push_image(name, "v1", [layer])
+    registry_server.delete_blob(name, layer["digest"])
+    uri = f"oci://{HOST}/{name}:v1"
+    with pytest.raises(Stalled) as caught:
+        await copied(uri, tmp_path, loopback_policy, reader(registry_server))
+    assert caught.value.reason is Reason.SOURCE_NOT_FOUND
+    assert layer["digest"] in caught.value.message
 
 
 @pytest.mark.parametrize("stranger", ["nobody", "wrong password"])

@@ -102,8 +102,12 @@ class RegistryServer(contextlib.ExitStack):
         }
         return {**found, "annotations": notes} if notes else found
 
+    def delete_blob(self, name: str, digest: str) -> None:
+        """As a garbage collection does that knows of no manifest with it."""
+        self._send(name, "DELETE", f"/v2/{name}/blobs/{digest}", b"", "")
+
     def _send(self, name: str, method: str, path: str, body: bytes, kind: str) -> str:
-        token = self._token([_access(name, ["pull", "push"])])
+        token = self._token([_access(name, ["pull", "push", "delete"])])
         host = self.endpoint.removeprefix("http://")
         with contextlib.closing(http.client.HTTPConnection(host, timeout=30)) as connection:
             headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
@@ -130,7 +134,10 @@ class RegistryServer(contextlib.ExitStack):
         config = {
             "version": 0.1,
             "log": {"level": "warn"},
-            "storage": {"inmemory": {}, "cache": {"blobdescriptor": "inmemory"}},
+            "storage": {
+                **{"inmemory": {}, "cache": {"blobdescriptor": "inmemory"}},
+                "delete": {"enabled": True},
+            },
             "http": {"addr": f"{LOOPBACK}:{port}", "secret": "test"},
             "auth": {
                 "token": {
