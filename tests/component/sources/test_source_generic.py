@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import fsspec
 import pytest
 from fsspec.spec import AbstractFileSystem
+from structlog.testing import capture_logs
 
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.manifest import Strength
@@ -93,6 +94,17 @@ async def test_a_folder_is_published_and_said_to_be_verified_by_size_alone(
     done = await copied(uri, tmp_path, policy, entry())
     assert done.files == FILES
     assert done.tree.verified_by is Strength.SIZE
+
+
+async def test_each_copy_says_that_it_takes_the_slower_path(
+    ftp: FtpServer, policy: SourcePolicy
+) -> None:
+    with capture_logs() as told:
+        await resolved(f"ftp://{ftp.place}/m", policy, entry())
+    (line,) = [one for one in told if one["event"].startswith("generic path: slower")]
+    assert line["log_level"] == "warning"
+    assert line["scheme"] == "ftp"
+    assert line["library"] == "fsspec.implementations.ftp"
 
 
 async def test_an_interrupted_copy_goes_on_where_it_was(
