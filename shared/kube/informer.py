@@ -36,7 +36,7 @@ class Informer(Generic[T]):
     States: empty → listing → watching; an expired version (410) and any doubt lead back to listing. Handlers are
     called in the event loop with (key, old, new) and must not block; what a list no longer holds is told as deleted.
     A kind that the server does not know (404) is no list: what is held stays. Only an `optional` one then counts as
-    synced and empty, and is looked for again every `recheck_seconds`.
+    synced and empty, and is looked for again every `recheck_seconds`; one that was served, once it is missed for so long.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Informer(Generic[T]):
         self._handlers: list[Handler[T]] = []
         self._synced = asyncio.Event()
         self._installed = True
+        self._missed_since: float | None = None
         # Where the next watch starts; None = list first.
         self._version: str | None = None
 
@@ -125,7 +126,7 @@ class Informer(Generic[T]):
             return exc
         except NotFound as exc:
             self._version = None
-            if self._optional:
+            if self._optional and self._is_absent():
                 self._replace({}, {})
                 self._installed = False
                 self._synced.set()
@@ -135,6 +136,15 @@ class Informer(Generic[T]):
             self._version = None
             return exc
         return None
+
+    def _is_absent(self) -> bool:
+        """Asked after each 404. What was served may be unknown to one server, or for a moment: services would lose their caches."""
+        if not self._installed or not self._synced.is_set():
+            return True
+        now = asyncio.get_running_loop().time()
+        if self._missed_since is None:
+            self._missed_since = now
+        return now - self._missed_since >= self._recheck_seconds
 
     async def _list(self) -> str:
         objects: dict[ObjectKey, T] = {}
@@ -163,6 +173,7 @@ class Informer(Generic[T]):
                     versions[key] = current
         self._replace(objects, versions)
         self._installed = True
+        self._missed_since = None
         self._synced.set()
         if self._metrics is not None:
             self._metrics.relists.labels(self.resource.plural).inc()

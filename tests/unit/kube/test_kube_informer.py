@@ -151,3 +151,36 @@ async def test_an_optional_kind_may_be_absent_and_is_found_when_it_is_installed(
         assert await watched.told(1) == [("a", None, "red")]
         assert watched.informer.installed
         assert 10 < now() - started <= 31
+
+
+async def test_an_optional_kind_that_is_unknown_for_a_moment_is_not_taken_for_deleted_objects(
+    server: ApiServer, watch: Watch
+) -> None:
+    server.say(
+        listing(red("a", 1), version=10),
+        Stream(then="cut"),
+        refusal(404, "NotFound"),
+        refusal(404, "NotFound"),
+        listing(red("a", 1), red("b", 15), version=20),
+    )
+    async with watch(optional=True, recheck_seconds=30) as watched:
+        await watched.told(1)
+        missed = now()
+        assert await watched.told(1) == [("b", None, "red")]
+        assert now() - missed < 10  # asked again soon: what happened meanwhile is wanted
+        assert watched.informer.installed
+
+
+async def test_an_optional_kind_that_stays_unknown_is_absent_after_a_while_as_often_as_it_goes(
+    server: ApiServer, watch: Watch
+) -> None:
+    server.otherwise = lambda _: refusal(404, "NotFound")
+    async with watch(optional=True, recheck_seconds=30) as watched:
+        for version in (10, 20):
+            server.say(listing(red("a", 1), version=version), Stream(then="cut"))
+            assert await watched.told(1) == [("a", None, "red")]
+            assert watched.informer.installed
+            missed = now()
+            assert await watched.told(1) == [("a", "red", None)]
+            assert 30 <= now() - missed < 100
+            assert not watched.informer.installed
