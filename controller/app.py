@@ -151,6 +151,7 @@ class Controller:
             manager=MANAGER,
             qps=qps,
             burst=burst,
+            watch_silence=self._settings.watch_silence_seconds,
             metrics=self._metrics,
         )
 

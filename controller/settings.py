@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from shared.kube.transport import WATCH_SILENCE_SECONDS
 from shared.ops.settings import Settings
 
 
@@ -52,7 +53,12 @@ class ControllerSettings(Settings):
     recheck_seconds: float = Field(
         default=30,
         gt=0,
-        description="How often to look for kinds of services that are not installed, and at the installed CRDs.",
+        description="How often to look for kinds of services that are not installed, and at the installed CRDs; one that was installed is gone when it was missed for so long.",
+    )
+    watch_silence_seconds: float = Field(
+        default=WATCH_SILENCE_SECONDS,
+        ge=1,
+        description="A watch on which nothing came for so long is begun anew; the API server says something about once a minute.",
     )
     settle_seconds: float = Field(
         default=0.3,

@@ -16,7 +16,7 @@ from shared.kube.library import (
 from shared.kube.metrics import KubeMetrics
 from shared.kube.ratelimit import TokenBucket
 from shared.kube.resource import Resource
-from shared.kube.transport import Request, Transport, Wire, Wires
+from shared.kube.transport import WATCH_SILENCE_SECONDS, Request, Transport, Wire, Wires
 
 PAGE_SIZE: Final = 500
 _APPLY: Final = "application/apply-patch+yaml"
@@ -62,6 +62,7 @@ class KubeClient:
         qps: float,
         burst: int,
         context: str | None = None,
+        watch_silence: float = WATCH_SILENCE_SECONDS,
         metrics: KubeMetrics | None = None,
     ) -> Self:
         """With a kubeconfig file, or as the pod's own ServiceAccount. Unreachable when the configuration is unusable."""
@@ -80,7 +81,13 @@ class KubeClient:
             raise Unreachable(f"no usable Kubernetes configuration: {exc}") from exc
         # One connection per watch stays busy; the rest is for requests in flight.
         configuration.connection_pool_maxsize = 64
-        return cls(configuration, manager=manager, qps=qps, burst=burst, metrics=metrics)
+        client = cls(configuration, manager=manager, qps=qps, burst=burst, metrics=metrics)
+        client._transport.watch_silence = watch_silence
+        return client
+
+    @property
+    def watch_silence(self) -> float:
+        return self._transport.watch_silence
 
     def fence_writes(self, seconds_left: Callable[[], float]) -> None:
         """From now on a write is sent only while `seconds_left()` > 0, and is given no longer than that."""

@@ -103,7 +103,8 @@ class Informer(Generic[T]):
             failed = await self._list_and_watch()
             # The server ends the watch of who reads too slowly in a burst: whoever lags must not wait on top.
             moved = before is not None and self._version not in (None, before)
-            healthy = moved or loop.time() - started >= _HEALTHY_SECONDS
+            lived = loop.time() - started
+            healthy = moved or lived >= min(_HEALTHY_SECONDS, self._client.watch_silence)
             failures = 1 if healthy else failures + 1
             if self._metrics is not None and failed is not None:
                 self._metrics.watch_breaks.labels(self.resource.plural).inc()

@@ -80,6 +80,8 @@ class Transport:
         self._proxy = configuration.proxy or _environment_proxy(str(configuration.host))
         self.fence: Callable[[], float] | None = None
         """Seconds for which writes may still be sent."""
+        self.watch_silence = WATCH_SILENCE_SECONDS
+        """Seconds after which a watch on which nothing comes is given up."""
 
     async def exchange(self, request: Request) -> Wire:
         """The answer's JSON."""
@@ -102,9 +104,7 @@ class Transport:
 
     async def events(self, request: Request) -> AsyncGenerator[tuple[str, Wire], None]:
         """Events of a watch (type, object) until the server ends the stream; an ERROR event is raised."""
-        timeout = aiohttp.ClientTimeout(
-            sock_connect=CONNECT_SECONDS, sock_read=WATCH_SILENCE_SECONDS
-        )
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=self.watch_silence)
         async with self._response(request, None, timeout) as response:
             if response.status != 200:
                 raise await _error(response)

@@ -36,14 +36,18 @@ class Passage:
 
 
 class Gateway:
-    """`answer`: None passes on, a status is the answer to everything; `cut` closes every connection, also new ones."""
+    """`answer`: None passes on, a status is the answer to everything, or to the kinds in `only`; `cut` closes every connection,
+    also new ones. After `silence` watches of these kinds that are under way stay open and bring nothing more; new ones do.
+    """
 
     def __init__(self, control_plane: ControlPlane) -> None:
         self.answer: int | None = None
+        self.only: tuple[str, ...] = ()
         self.passages: list[Passage] = []
         self.port = free_port()
         self._plane = control_plane
         self._cut = False
+        self._silenced: dict[str, float] = {}
         self._transports: set[asyncio.BaseTransport] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -61,6 +65,9 @@ class Gateway:
 
     def cut(self, cut: bool = True) -> None:
         self._do(self._set_cut(cut))
+
+    def silence(self, *plurals: str) -> None:
+        self._silenced.update(dict.fromkeys(plurals, time.monotonic()))
 
     def lead_through(self, kubeconfig: Path, copy: Path) -> Path:
         """The same identity, through here."""
@@ -104,13 +111,14 @@ class Gateway:
             transport.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        passes = not self._cut and self.answer is None
+        answer = self.answer if not self.only or _kind(request) in self.only else None
+        passes = not self._cut and answer is None
         self.passages.append(Passage(time.monotonic(), request.method, request.path, passes))
         transport = request.transport
         if self._cut or transport is None:
             return _gone(transport)
-        if self.answer is not None:
-            return web.json_response({"kind": "Status", "code": self.answer}, status=self.answer)
+        if answer is not None:
+            return web.json_response({"kind": "Status", "code": answer}, status=answer)
         self._transports.add(transport)
         try:
             return await self._pass_on(request)
@@ -119,7 +127,11 @@ class Gateway:
         finally:
             self._transports.discard(transport)
 
+    def _is_silent(self, request: web.Request, began: float) -> bool:
+        return "watch" in request.query and began < self._silenced.get(_kind(request), 0.0)
+
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        began = time.monotonic()
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOPS}
         async with self._session.request(
             request.method,
@@ -136,9 +148,15 @@ class Gateway:
             response = web.StreamResponse(status=answer.status, headers=kept)
             await response.prepare(request)
             async for chunk in answer.content.iter_any():
-                await response.write(chunk)
+                if not self._is_silent(request, began):
+                    await response.write(chunk)
             await response.write_eof()
             return response
+
+
+def _kind(request: web.Request) -> str:
+    """In the plural, of a list or watch."""
+    return request.path.rpartition("/")[2]
 
 
 def _gone(transport: asyncio.BaseTransport | None) -> web.Response:

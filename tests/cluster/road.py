@@ -9,6 +9,7 @@ import yaml
 
 from shared.kube.client import KubeClient
 from shared.kube.metrics import KubeMetrics
+from shared.kube.transport import WATCH_SILENCE_SECONDS
 from tests.support.controlplane import ControlPlane
 
 
@@ -46,7 +47,12 @@ class Road:
         self._writers.clear()
 
     async def client(
-        self, manager: str, *, of: Path | None = None, metrics: KubeMetrics | None = None
+        self,
+        manager: str,
+        *,
+        of: Path | None = None,
+        watch_silence: float = WATCH_SILENCE_SECONDS,
+        metrics: KubeMetrics | None = None,
     ) -> KubeClient:
         """Over this road, as whom the kubeconfig `of` names; as admin by default."""
         config = yaml.safe_load((of or self._control_plane.admin_kubeconfig).read_text())
@@ -54,7 +60,12 @@ class Road:
         path = self._control_plane.folder / f"{manager}.{self._port}.road.kubeconfig"
         path.write_text(yaml.safe_dump(config))
         return await KubeClient.connect(
-            kubeconfig=path, manager=manager, qps=1000, burst=1000, metrics=metrics
+            kubeconfig=path,
+            manager=manager,
+            qps=1000,
+            burst=1000,
+            watch_silence=watch_silence,
+            metrics=metrics,
         )
 
     async def _travel(self, here: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:

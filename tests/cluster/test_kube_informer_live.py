@@ -136,11 +136,10 @@ async def test_what_is_deleted_while_the_server_is_out_of_reach_is_told_afterwar
 async def test_a_watch_that_falls_silent_is_given_up_and_what_it_missed_is_told(
     client: KubeClient, road: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.kube.transport.WATCH_SILENCE_SECONDS", 3.0)
     monkeypatch.setattr("shared.kube.transport.REQUEST_SECONDS", 3.0)
     registry = CollectorRegistry()
     metrics = KubeMetrics(registry)
-    through = await road.client("mirror", metrics=metrics)
+    through = await road.client("mirror", watch_silence=3.0, metrics=metrics)
     mirror = Mirror(through, "silent", metrics)
     await create(client, config_map("silent-goes", "silent"))
     task = asyncio.create_task(mirror.informer.run())

@@ -2,12 +2,15 @@
 
 import asyncio
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from shared.kube.client import KubeClient
+from shared.kube.metrics import KubeMetrics
 from tests.unit.kube.virtual_time import now
-from tests.unit.kube.watching import Watch, red
+from tests.unit.kube.watching import Watch, red, watching
 from tests.unit.kube.wire import (
     ApiServer,
     Cut,
@@ -19,6 +22,7 @@ from tests.unit.kube.wire import (
     listing,
     refusal,
     status,
+    write_kubeconfig,
 )
 
 
@@ -34,6 +38,24 @@ async def test_a_silent_server_is_given_up_and_asked_anew(server: ApiServer, wat
     # A healthy server sends a bookmark a minute; two missing ones are a dead connection.
     assert 120 < second - first < 140
     assert server.watches == ["10", "11"]
+
+
+async def test_a_server_that_is_given_up_sooner_is_asked_as_often(
+    server: ApiServer, metrics: KubeMetrics, tmp_path: Path
+) -> None:
+    server.say(listing(version=10))
+    client = await KubeClient.connect(
+        kubeconfig=write_kubeconfig(tmp_path / "kubeconfig", server.url),
+        manager="tester",
+        qps=100,
+        burst=100,
+        watch_silence=5,
+    )
+    async with watching(client, metrics)():
+        await asyncio.sleep(600)
+    await client.close()
+    times = [asked.at for asked in server.asked if asked.is_watch]
+    assert max(after - before for before, after in pairwise(times)) < 6
 
 
 async def test_a_list_without_an_answer_is_given_up_too(server: ApiServer, watch: Watch) -> None:
