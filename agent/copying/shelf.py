@@ -9,7 +9,7 @@ from agent.copying.space import Ledger, written
 from agent.errors import FetchError
 from agent.planning.selection import selections_from_json
 from agent.planning.world import Disk, Published
-from agent.storage.errors import translated
+from agent.storage.errors import StoreError, translated
 from agent.storage.layout import PRIVATE
 from agent.storage.store import Store
 from agent.storage.tree import Tree, Usage
@@ -29,7 +29,10 @@ EVERY_KEY: Collection[str] = _EveryKey()
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look found. fitting: of the sizes asked about, those that would be admitted now."""
+    """What one look found. fitting: of the sizes asked about, those that would be admitted now.
+
+    problem: why the folder cannot be used. leavings: of what was removed, something cannot be deleted.
+    """
 
     staged: frozenset[str] = frozenset()
     foreign: frozenset[str] = frozenset()
@@ -37,6 +40,7 @@ class Look:
     reserved: int = 0
     fitting: frozenset[int] = frozenset()
     problem: str | None = None
+    leavings: str | None = None
 
 
 class Shelf:
@@ -65,17 +69,22 @@ class Shelf:
     def problem(self) -> str | None:
         return self._look.problem
 
+    @property
+    def leavings(self) -> str | None:
+        return self._look.leavings
+
     def look(self, needs: Collection[int]) -> Look:
         """Blocking. Replaced trees whose grace is over go on the way. A root in trouble is part of what is found."""
         try:
             self.store.check()
-            self.store.sweep(now=self._clock(), grace=self._retired_grace, wanted=EVERY_KEY)
+            leavings = self._sweep()
             return Look(
                 staged=staged_keys(self._root),
                 foreign=self.store.foreign(),
                 usage=self.store.usage(),
                 reserved=self._ledger.reserved(),
                 fitting=frozenset(need for need in needs if self._ledger.fits(need)),
+                leavings=leavings,
             )
         except FetchError as error:
             return Look(problem=error.message)
@@ -124,6 +133,15 @@ class Shelf:
             used_bytes=usage.used,
             reserved_bytes=self._look.reserved,
         )
+
+    def _sweep(self) -> str | None:
+        try:
+            self.store.sweep(now=self._clock(), grace=self._retired_grace, wanted=EVERY_KEY)
+        except StoreError:
+            raise
+        except FetchError as error:
+            return f"the cache folder can be used, but what was removed is not all gone: {error.message}"
+        return None
 
     def _view(self, key: str, tree: Tree) -> Published:
         known = self._published.get(key)

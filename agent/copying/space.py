@@ -218,13 +218,13 @@ def _left(promises: Mapping[str, _Promise]) -> dict[str, int]:
 
 
 def written(folder: Path) -> int:
-    """Bytes allocated to the files below a folder that belong to it alone; 0 when it is not there."""
+    """Bytes allocated to the files below a folder that belong to it alone; what cannot be read is not counted."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
             try:
                 status = (Path(parent) / name).lstat()
-            except FileNotFoundError:
+            except OSError:  # whoever writes there finds it too
                 continue
             if status.st_nlink == 1:
                 total += status.st_blocks * _BLOCK

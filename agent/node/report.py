@@ -81,6 +81,7 @@ class Reporter:
                 on_disk=bytes_on_disk(self._status) if self._status else {},
                 storage=shelf.storage() if shelf else None,
                 storage_problem=problem,
+                leavings=shelf.leavings if shelf else None,
                 conditions=(self._status.conditions or ()) if self._status else (),
             )
         )

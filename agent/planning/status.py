@@ -38,7 +38,7 @@ class Scene:
 
     evicting: keys that the last status listed and the work list no longer has, with their storage keys.
     on_disk: bytes by storage key, as the last status said.
-    storage_problem: why the cache folder cannot be used; None when it can.
+    storage_problem: why the cache folder cannot be used; None when it can. leavings: what is wrong with it even so.
     """
 
     generation: int
@@ -51,6 +51,7 @@ class Scene:
     on_disk: Mapping[str, int] = field(default_factory=dict)
     storage: NodeStorage | None = None
     storage_problem: str | None = None
+    leavings: str | None = None
     conditions: tuple[Condition, ...] = ()
 
 
@@ -73,7 +74,7 @@ def build_status(scene: Scene) -> LocalModelNodeStatus:
             type=STORAGE_READY,
             status="True" if problem is None else "False",
             reason=Reason.STORAGE_READY if problem is None else trouble,
-            message=problem or "the cache folder can be used",
+            message=problem or scene.leavings or "the cache folder can be used",
             now=scene.world.now.replace(microsecond=0),
             generation=scene.generation,
         ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from agent.storage.disk import open_folder
 from agent.storage.footprint import Footprint, measure
 from agent.storage.tree import Tree, TreeFile
-from agent.storage.walk import Entry, open_beneath, walk
+from agent.storage.walk import GONE, UNREADABLE, Entry, open_beneath, walk
 
 # Failures of the agent itself, which say nothing about the file.
 OWN_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -25,10 +25,12 @@ class Inspection:
 
 
 def inspect(models: int, tree: Tree) -> Inspection:
-    """By `lstat`: type, size, modification time. Reads no content; raises `OSError`."""
-    try:
-        root = open_folder(models, tree.storage_key)
-    except (FileNotFoundError, NotADirectoryError):
+    """By `lstat`: type, size, modification time; what is in a folder that cannot be read is missing.
+
+    Reads no content; raises `OSError`.
+    """
+    root = open_tree(models, tree.storage_key)
+    if root is None:
         return Inspection(tuple(file.path for file in tree.files), (), Footprint())
     try:
         comparison = _Comparison({file.path: (file.size, file.mtime_ns) for file in tree.files})
@@ -53,16 +55,16 @@ class _Comparison:
     def seen(self, root: int) -> Iterator[Entry]:
         """Everything below the open folder, and the folder."""
         yield Entry("", os.fstat(root))
-        for entry in walk(root):
+        for entry in walk(root, readable=True):
             if not entry.is_folder:
                 if entry.path not in self._published:
                     self.extra.append(entry.path)
-                elif _fingerprint(entry.stat) == self._published[entry.path]:
+                elif fingerprint(entry.stat) == self._published[entry.path]:
                     self._published[entry.path] = None
             yield entry
 
 
-def _fingerprint(found: os.stat_result) -> tuple[int, int] | None:
+def fingerprint(found: os.stat_result) -> tuple[int, int] | None:
     """Size and modification time; None for what is no file."""
     return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
@@ -71,6 +73,16 @@ def intact(models: int, tree: Tree) -> bool:
     """Whether at least one of the tree's files is as it was published."""
     gone = inspect(models, tree).damaged
     return len(gone) < len(tree.files)
+
+
+def open_tree(models: int, key: str) -> int | None:
+    """A descriptor of a published tree; None where there is none that can be read."""
+    try:
+        return open_folder(models, key)
+    except OSError as exc:
+        if exc.errno in GONE | UNREADABLE:
+            return None
+        raise
 
 
 def open_good(root: int, file: TreeFile) -> int | None:
@@ -82,7 +94,7 @@ def open_good(root: int, file: TreeFile) -> int | None:
             raise
         return None
     # Nothing about it says that its content changed since it was published.
-    if _fingerprint(os.fstat(fd)) == (file.size, file.mtime_ns):
+    if fingerprint(os.fstat(fd)) == (file.size, file.mtime_ns):
         return fd
     os.close(fd)
     return None

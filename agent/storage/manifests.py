@@ -133,7 +133,7 @@ def _load_files(at: int, name: str, crc: int, sizes: Collection[int] | None) -> 
         for line in _lines(file):
             for row in _rows(line):
                 if sizes is None or row[1] in sizes:
-                    yield _file(row)
+                    yield file_of(row)
 
 
 def _open(at: int, name: str) -> BinaryIO:
@@ -145,7 +145,7 @@ def _body(files: Iterable[TreeFile]) -> Iterator[bytes]:
     left = iter(files)
     yield b"[\n"
     separator = b""
-    while rows := [_row(file) for file in islice(left, _FILES_A_LINE)]:
+    while rows := [row_of(file) for file in islice(left, _FILES_A_LINE)]:
         yield separator + _json(rows)[1:-1]
         separator = b",\n"
     yield b"\n]"
@@ -178,12 +178,14 @@ def _rows(line: bytes) -> list[list[Any]]:
     return rows
 
 
-def _row(file: TreeFile) -> list[Any]:
+def row_of(file: TreeFile) -> list[Any]:
+    """As JSON has it."""
     digests = [part for digest in file.digests for part in (digest.algorithm, digest.value)]
     return [file.path, file.size, file.mtime_ns, file.validator, file.verified_by, *digests]
 
 
-def _file(row: list[Any]) -> TreeFile:
+def file_of(row: list[Any]) -> TreeFile:
+    """Raises ValueError when it is no file's row."""
     path, size, mtime_ns, validator, verified_by, *digests = row
     pairs: Iterable[tuple[str, str]] = zip(digests[::2], digests[1::2], strict=True)
     return TreeFile(

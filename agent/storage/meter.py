@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from itertools import chain
 
-from agent.storage.disk import open_folder
 from agent.storage.footprint import Footprint, bytes_of, freed_without, measure, total
+from agent.storage.inspection import open_tree
 from agent.storage.layout import TRASH, Layout
 from agent.storage.tree import Usage
 from agent.storage.walk import Entry, names, walk
@@ -85,8 +85,8 @@ class Meter:
         began = time.monotonic()
         if began >= self._rest_until:
             self._moving = (
-                measure(walk(self._layout.staging)),
-                measure(walk(self._layout.trash)),
+                measure(walk(self._layout.staging, readable=True)),
+                measure(walk(self._layout.trash, readable=True)),
             )
             ended = time.monotonic()
             self._rest_until = ended + _REST * (ended - began)
@@ -98,11 +98,10 @@ def _is_tree(name: str) -> bool:
 
 
 def _measured(at: int, name: str) -> Footprint:
-    try:
-        fd = open_folder(at, name)
-    except (FileNotFoundError, NotADirectoryError):
+    fd = open_tree(at, name)
+    if fd is None:
         return Footprint()
     try:
-        return measure(chain([Entry("", os.fstat(fd))], walk(fd)))
+        return measure(chain([Entry("", os.fstat(fd))], walk(fd, readable=True)))
     finally:
         os.close(fd)

@@ -1,7 +1,7 @@
 """Giving a new tree the files that a published one already has: by hard link, so no byte is read or written.
 
-A hard link shares its content, so nobody may write to a staged file that has another name. `reuse` therefore also removes every such
-file that is not wanted any more before the transfer engine sees the staged tree.
+A hard link shares its content, so nobody may write to a staged file that has another name: the transfer engine sees a staged tree only
+once such files are gone, but for those that are kept.
 """
 
 import contextlib
@@ -23,10 +23,13 @@ NAMING = frozenset({Algorithm.SHA256, Algorithm.GIT_SHA1})
 _CANNOT_LINK = frozenset({errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV})
 
 
-def drop_shared(disk: Disk, into: int) -> None:
+def drop_shared(disk: Disk, into: int, *, but: Collection[str]) -> None:
     """Remove staged files that have another name somewhere: writing to them would write there."""
-    for entry in [entry for entry in walk(into) if entry.is_file and entry.stat.st_nlink > 1]:
-        parent, name = open_parent(into, entry.path)
+    shared = [entry.path for entry in walk(into) if entry.is_file and entry.stat.st_nlink > 1]
+    for path in shared:
+        if path in but:
+            continue
+        parent, name = open_parent(into, path)
         try:
             disk.unlink(parent, name)
         finally:
@@ -51,15 +54,15 @@ def link_same(
     try:
         for file in tree.files:
             remote = by_path.get(file.path)
-            if remote is None or file.path in except_ or not _confirmed(file, remote):
+            if remote is None or file.path in except_ or not confirmed(file, remote):
                 continue
             if link(layout, disk, root, file, into, file.path):
-                yield _taken_over(file, remote)
+                yield taken_over(file, remote)
     finally:
         os.close(root)
 
 
-def _taken_over(file: TreeFile, remote: RemoteFile) -> TreeFile:
+def taken_over(file: TreeFile, remote: RemoteFile) -> TreeFile:
     """What it has in common with what is wanted is held once: of 200,000 files that is 50 MB."""
     stated = {digest: digest for digest in remote.digests}
     return TreeFile(
@@ -71,7 +74,7 @@ def _taken_over(file: TreeFile, remote: RemoteFile) -> TreeFile:
     )
 
 
-def _confirmed(file: TreeFile, remote: RemoteFile) -> bool:
+def confirmed(file: TreeFile, remote: RemoteFile) -> bool:
     """Nothing contradicts, and something confirms."""
     if remote.size not in (None, file.size):
         return False

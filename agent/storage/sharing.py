@@ -4,24 +4,24 @@ Who has a content is read from the manifests when somebody asks, so there is no 
 takes its names away; the content stays while it has another.
 """
 
-import contextlib
 import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from agent.errors import FetchError
 from agent.manifest import Digest, RemoteFile, Strength
+from agent.storage import linked
 from agent.storage.catalogue import Catalogue
-from agent.storage.disk import Disk, open_folder
+from agent.storage.disk import Disk
 from agent.storage.errors import Cancelled
+from agent.storage.givers import good_files, may_be_equal, status
 from agent.storage.inspection import open_good
 from agent.storage.layout import Layout
 from agent.storage.manifests import Record
-from agent.storage.reuse import NAMING, link, link_same
-from agent.storage.tree import StoredFiles, Tree, TreeFile
-from agent.storage.walk import lstat, open_beneath, open_parent
+from agent.storage.reuse import NAMING, drop_shared, link, link_same
+from agent.storage.tree import Tree, TreeFile
+from agent.storage.walk import open_beneath
 
 # A smaller file frees nothing that is worth reading it and its like.
 _LEAST_BYTES = 64 << 10
@@ -37,7 +37,14 @@ def reuse(
     into: int,
     trust: str,
 ) -> tuple[TreeFile, ...]:
-    """Give the staged folder what the key's own tree has, then what others of the same trust have; which files these are."""
+    """Give the staged folder what the key's own tree has, then what others of the same trust have; which files these are.
+
+    Of what was linked there before, only what `share` linked may stay.
+    """
+    kept = tuple(linked.kept(layout, known, key, wanted, into))
+    have = {file.path for file in kept}
+    drop_shared(disk, into, but=have)
+    wanted = [remote for remote in wanted if remote.path not in have] if kept else wanted
     givers = [other for other in known.others(key) if other.tree.trust == trust]
     own: list[TreeFile] = []
     record = known.get(key)
@@ -46,10 +53,10 @@ def reuse(
         own.extend(link_same(layout, disk, record.tree, wanted, into, except_=known.damaged(key)))
         givers.insert(0, record)
     if not givers:
-        return ()
+        return kept
     have = {file.path for file in own}
     missing = [remote for remote in wanted if remote.path not in have]
-    return (*own, *_link_named(layout, disk, known, givers, missing, into))
+    return (*kept, *own, *_link_named(layout, disk, known, givers, missing, into))
 
 
 def share(
@@ -70,16 +77,24 @@ def share(
         if file.size >= _LEAST_BYTES:
             mine[file.size].append(file)
     freed = 0
-    for giver, root, file in _files(layout, known, known.others(key), mine.keys):
-        for own in tuple(mine.get(file.size, ())):
-            if (
-                _may_be_equal(file, own)
-                and _identical(root, file, into, own, cancelled)
-                and link(layout, disk, root, file, into, own.path)
-            ):
-                freed += own.size
+    done: list[TreeFile] = []
+    try:
+        for giver, root, file in good_files(layout, known, known.others(key), mine.keys):
+            for own in tuple(mine.get(file.size, ())):
+                if not may_be_equal(file, own):
+                    continue
+                if not _one_file(root, file, into, own):
+                    if not _identical(root, file, into, own, cancelled):
+                        continue
+                    if not link(layout, disk, root, file, into, own.path):
+                        continue
+                    freed += own.size
+                    known.meter.forget(giver)
+                done.append(own)
                 mine[own.size].remove(own)
-                known.meter.forget(giver)
+    finally:
+        if done:
+            linked.note(layout, disk, key, done, into)
     return freed
 
 
@@ -97,7 +112,7 @@ def _link_named(
         named = [digest for digest in remote.digests if digest.algorithm in NAMING]
         if named and remote.size is not None:
             missing[named[0], remote.size].append(remote)
-    for giver, root, file in _files(layout, known, records, lambda: {s for _, s in missing}):
+    for giver, root, file in good_files(layout, known, records, lambda: {s for _, s in missing}):
         for digest in file.digests:
             refused = []
             for remote in missing.pop((digest, file.size), []):
@@ -118,84 +133,36 @@ def _link_named(
 def spread_damage(layout: Layout, known: Catalogue, tree: Tree, paths: Collection[str]) -> None:
     """The tree's files at `paths` are damaged, so other models that have the very same files are damaged there too."""
     inodes = {
-        status.st_ino
+        found.st_ino
         for path in paths
-        if (status := _status(layout.models, f"{tree.storage_key}/{path}")) is not None
-        and status.st_nlink > 1
+        if (found := status(layout.models, f"{tree.storage_key}/{path}")) is not None
+        and found.st_nlink > 1
     }
     if not inodes:
         return
     sizes = {file.size for file in tree.files if file.path in paths}
-    for key, root, file in _files(layout, known, known.others(tree.storage_key), lambda: sizes):
-        status = _status(root, file.path)
-        if status is not None and status.st_ino in inodes:
+    for key, root, file in good_files(layout, known, known.others(tree.storage_key), lambda: sizes):
+        found = status(root, file.path)
+        if found is not None and found.st_ino in inodes:
             known.also_damaged(key, file.path)
 
 
-def _files(
-    layout: Layout,
-    known: Catalogue,
-    records: Iterable[Record],
-    sizes: Callable[[], Collection[int]],
-) -> Iterator[tuple[str, int, TreeFile]]:
-    """Storage key, open folder and file, for good files of these sizes; models that go meanwhile are left out."""
-    for record in records:
-        tree = record.tree
-        looked_for = sizes()
-        if not looked_for:
-            return
-        try:
-            root = open_folder(layout.models, tree.storage_key)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        try:
-            damaged = known.damaged(tree.storage_key)
-            for file in _of_sizes(tree, looked_for):
-                if file.path not in damaged:
-                    yield tree.storage_key, root, file
-        finally:
-            os.close(root)
-
-
-def _of_sizes(tree: Tree, sizes: Collection[int]) -> Iterator[TreeFile]:
-    if not isinstance(tree.files, StoredFiles):
-        yield from (file for file in tree.files if file.size in sizes)
-        return
-    # Replaced or gone since; it is that model's trouble if it is one.
-    with contextlib.suppress(FetchError):
-        yield from tree.files.of_sizes(sizes)
-
-
-def _status(root: int, path: str) -> os.stat_result | None:
-    try:
-        parent, name = open_parent(root, path)
-    except OSError:
-        return None
-    try:
-        return lstat(parent, name)
-    finally:
-        os.close(parent)
-
-
-def _may_be_equal(one: TreeFile, other: TreeFile) -> bool:
-    """Whether a digest that both have agrees, and none differs."""
-    known = {digest.algorithm: digest.value for digest in one.digests}
-    compared = [known[d.algorithm] == d.value for d in other.digests if d.algorithm in known]
-    return bool(compared) and all(compared)
+def _one_file(root: int, file: TreeFile, into: int, own: TreeFile) -> bool:
+    theirs, ours = status(root, file.path), status(into, own.path)
+    return theirs is not None and ours is not None and os.path.samestat(theirs, ours)
 
 
 def _identical(
     root: int, file: TreeFile, into: int, own: TreeFile, cancelled: Callable[[], bool]
 ) -> bool:
-    """Byte for byte, since a CRC can be made to match; False for what is one file already."""
+    """Byte for byte, since a CRC can be made to match."""
     theirs = open_good(root, file)
     if theirs is None:
         return False
     try:
         ours = open_beneath(into, own.path, os.O_RDONLY)
         try:
-            one_file = os.path.samestat(os.fstat(ours), os.fstat(theirs))
-            return not one_file and _same_bytes(ours, theirs, file.size, cancelled)
+            return _same_bytes(ours, theirs, file.size, cancelled)
         finally:
             os.close(ours)
     finally:

@@ -20,7 +20,6 @@ from agent.storage import (
     inspection,
     manifests,
     publication,
-    reuse,
     sharing,
     trash,
     verification,
@@ -123,7 +122,7 @@ class Store:
             if lstat(self._layout.staging, key) is not None:
                 trash.discard(self._disk, self._layout.staging, key, self._layout.trash)
                 self._disk.sync(self._layout.staging)
-        self._empty_trash()
+        self._tidy()
 
     def prune(self, key: str, into: Path, paths: Collection[str]) -> None:
         """Of what an earlier attempt left in a staged folder only files at these paths stay."""
@@ -144,10 +143,7 @@ class Store:
                 publication.publish(self._layout, self._disk, tree, staged.name)
             finally:
                 self._known.reload(key)
-        with suppress(
-            FetchError
-        ):  # the tree is published; the next sweep says what could not be deleted
-            self._empty_trash()
+        self._tidy()
 
     def adopt(self, tree: Tree) -> None:
         """Take over a folder at `models/<key>` whose content was found to be `tree`: from now on it is ours.
@@ -238,11 +234,10 @@ class Store:
         """Hard-link good published files that equal a wanted one into the staged folder; which these are.
 
         Of the key's own tree: the same digest, or the same path, size and validator. Of other trees of the same trust: the
-        same digest, where it names a content. Staged files that share their content with another name and are not among the
-        result are removed, so that every other staged file may be written to.
+        same digest, where it names a content. What `share` linked before a publication failed stays. Staged files that share
+        their content with another name and are not among the result are removed, so that every other one may be written to.
         """
         with self._changing(key, f"reusing files of {key}"), opened_folder(into) as fd:
-            reuse.drop_shared(self._disk, fd)
             return sharing.reuse(self._layout, self._disk, self._known, key, wanted, fd, trust)
 
     def share(
@@ -296,6 +291,11 @@ class Store:
                         raise failed
                     return record, found
         return None, None
+
+    def _tidy(self) -> None:
+        """What cannot be deleted hinders nobody; the next sweep tells of it."""
+        with suppress(FetchError):
+            self._empty_trash()
 
     def _empty_trash(self) -> None:
         if self._gate.is_closing():

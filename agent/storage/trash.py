@@ -6,7 +6,7 @@ point leaves a smaller trash, which the next sweep goes on with.
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from agent.storage.disk import Disk, open_folder
 from agent.storage.walk import Entry, lstat, names
@@ -28,7 +28,11 @@ def empty(disk: Disk, trash: int, *, stopped: Callable[[], bool]) -> None:
     while pending:
         try:
             for step in _take_apart(disk, trash, pending.pop()):
-                pending.extend(step)
+                match step:
+                    case OSError():
+                        failed = failed or step
+                    case str():
+                        pending.append(step)
                 done += 1
                 if done % _SLICE == 0 and stopped():
                     return
@@ -39,26 +43,36 @@ def empty(disk: Disk, trash: int, *, stopped: Callable[[], bool]) -> None:
         raise failed
 
 
-def _take_apart(disk: Disk, trash: int, name: str) -> list[list[str]]:
+def _take_apart(disk: Disk, trash: int, name: str) -> Iterator[str | OSError | None]:
+    """For each name in it: the new name of a folder, what hindered, or None when it is gone."""
     found = lstat(trash, name)
     if found is None:
-        return []
+        return
     if not Entry(name, found).is_folder:
         disk.unlink(trash, name)
-        return [[]]
-    steps: list[list[str]] = []
+        return
     fd = open_folder(trash, name)
+    emptied = True
     try:
         for child in names(fd):
-            stat = lstat(fd, child)
-            if stat is not None and Entry(child, stat).is_folder:
-                moved = secrets.token_hex(8)
-                disk.rename(fd, child, trash, moved)
-                steps.append([moved])
-            else:
-                disk.unlink(fd, child)
-                steps.append([])
+            try:
+                yield _take_out(disk, trash, fd, child)
+            except OSError as exc:
+                emptied = False
+                yield exc
     finally:
         os.close(fd)
-    disk.rmdir(trash, name)
-    return steps
+    if emptied:
+        disk.rmdir(trash, name)
+
+
+def _take_out(disk: Disk, trash: int, fd: int, child: str) -> str | None:
+    found = lstat(fd, child)
+    if found is None:
+        return None
+    if not Entry(child, found).is_folder:
+        disk.unlink(fd, child)
+        return None
+    moved = secrets.token_hex(8)
+    disk.rename(fd, child, trash, moved)
+    return moved

@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from agent.manifest import Algorithm
-from agent.storage.disk import open_folder
 from agent.storage.errors import Cancelled
-from agent.storage.inspection import OWN_TROUBLE
+from agent.storage.inspection import OWN_TROUBLE, open_tree
 from agent.storage.tree import Tree, TreeFile
 from agent.storage.walk import open_beneath
 from agent.transfer.checksums import CHUNK, HashingCancelled, hash_range, new_hasher
@@ -39,9 +38,8 @@ def verify(
     the agent's own trouble.
     """
     chosen = (file for file in tree.files if paths is None or file.path in paths)
-    try:
-        root = open_folder(models, tree.storage_key)
-    except (FileNotFoundError, NotADirectoryError):
+    root = open_tree(models, tree.storage_key)
+    if root is None:
         return Verification(tuple(sorted(file.path for file in chosen)), None)
     flags = os.O_RDONLY | (os.O_DIRECT if past_cache else 0)
     damaged: list[str] = []

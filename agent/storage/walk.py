@@ -23,7 +23,9 @@ _libc.statx.argtypes = (
     ctypes.c_char_p,
 )
 
-_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+# Of one file or folder: somebody closed it, or the disk lost it.
+UNREADABLE = frozenset({errno.EACCES, errno.EIO})
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -69,15 +71,19 @@ def open_parent(at: int, path: str) -> tuple[int, str]:
     return open_beneath(at, folder, _STEP), name
 
 
-def walk(root: int) -> Iterator[Entry]:
-    """Everything below an open folder, parents before children; what vanishes meanwhile is left out."""
+def walk(root: int, *, readable: bool = False) -> Iterator[Entry]:
+    """Everything below an open folder, parents before children; what vanishes meanwhile is left out.
+
+    readable: what cannot be read is left out, too.
+    """
+    passed = GONE | UNREADABLE if readable else GONE
     pending = [""]
     while pending:
         folder = pending.pop()
         try:
             fd = open_beneath(root, folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as exc:
-            if exc.errno in _GONE:
+            if exc.errno in passed:
                 continue
             raise
         try:
@@ -86,11 +92,16 @@ def walk(root: int) -> Iterator[Entry]:
                     path = f"{folder}/{found.name}" if folder else found.name
                     try:
                         entry = Entry(path, found.stat(follow_symlinks=False))
-                    except FileNotFoundError:
-                        continue
+                    except OSError as exc:
+                        if exc.errno in passed:
+                            continue
+                        raise
                     if entry.is_folder:
                         pending.append(path)
                     yield entry
+        except OSError as exc:
+            if exc.errno not in passed:
+                raise
         finally:
             os.close(fd)
 

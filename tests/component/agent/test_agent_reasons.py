@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from agent.blocking import Blocking
@@ -38,11 +39,14 @@ from shared.api.node import (
     NodeSpec,
 )
 from shared.domain.reasons import Reason
+from shared.domain.storage_key import storage_key
 from shared.kube.metrics import KubeMetrics
 from shared.ops.tracing import Traces
+from tests.component.agent.terminal import files_below
 from tests.support.archives import tar_files
 from tests.support.disks import failing_disk
 from tests.support.faults import FaultServer, Reply, Request, ranged
+from tests.support.rights import SOMEBODY, modes_count
 from tests.support.servers.web import WebServer
 
 MIB = 1 << 20
@@ -61,21 +65,40 @@ class Board:
         self._came.set()
 
     @property
+    def storage(self) -> tuple[str, str]:
+        """Of the newest status: whether the folder can be used, and what is said of it."""
+        (condition,) = self.statuses[-1].conditions or ()
+        return condition.status, condition.message
+
+    @property
     def reasons(self) -> list[str]:
         """Of the one copy, each once, in the order in which they came."""
         shown = [model.reason for status in self.statuses for model in status.models or ()]
         return [reason for reason in dict.fromkeys(shown) if reason is not None]
 
+    @property
+    def reason(self) -> str | None:
+        """That the newest status gives."""
+        return next((model.reason for model in self.statuses[-1].models or ()), None)
+
     async def wait(self, condition: Callable[[list[str]], bool]) -> None:
+        await self.shows(lambda: condition(self.reasons))
+
+    async def shows(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(_SECONDS):
-            while not condition(self.reasons):
+            while not (self.statuses and condition()):
                 self._came.clear()
                 await self._came.wait()
 
 
 @asynccontextmanager
 async def agent(
-    root: Path, uri: str, *, disk: Disk | None = None, reader: CredentialsReader | None = None
+    root: Path,
+    uri: str,
+    *,
+    disk: Disk | None = None,
+    reader: CredentialsReader | None = None,
+    check_seconds: float = 60,
 ) -> AsyncIterator[Board]:
     """The loop of an agent whose work list has one model."""
     node = LocalModelNode(
@@ -83,7 +106,7 @@ async def agent(
         spec=NodeSpec(local_models=(LocalModelInfo(source_model_uri=uri, model_name="m"),)),
     )
     board, registry, blocking = Board(), CollectorRegistry(), Blocking()
-    metrics, limits = AgentMetrics(registry), Limits()
+    metrics, limits = AgentMetrics(registry), Limits(check_every=timedelta(seconds=check_seconds))
     memory = Memory(policy=RetryPolicy(), clock=now, jitter=random.random)
     reporter = Reporter(
         writer=cast(StatusWriter, board),
@@ -190,3 +213,56 @@ async def test_a_bug_is_told_as_such_and_its_details_are_in_the_log_only(
     (failed,) = board.statuses[-1].models or ()
     assert failed.message == "unexpected ZeroDivisionError; the agent's log has the details"
     assert failed.next_retry_time is not None
+
+
+async def test_a_disk_that_becomes_read_only_is_told_keeps_all_and_is_used_again_afterwards(
+    web: WebServer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel makes it after an error; `mount` would not while the lock is held."""
+    web.put("mounted.bin", os.urandom(MIB))
+    asked_of = os.fstatvfs
+
+    def read_only(fd: int) -> os.statvfs_result:
+        found = tuple(asked_of(fd))
+        return os.statvfs_result((*found[:8], found[8] | os.ST_RDONLY, *found[9:]))
+
+    async with agent(root, f"{web.url}/mounted.bin", check_seconds=0.2) as board:
+        await board.shows(lambda: board.reason == Reason.PUBLISHED)
+        before, asked = files_below(root), len(web.requests())
+        monkeypatch.setattr(os, "fstatvfs", read_only)
+        await board.shows(lambda: board.storage[0] == "False")
+        assert "mounted read-only" in board.storage[1]
+        assert board.reason == Reason.STORAGE_NOT_READY
+        monkeypatch.setattr(os, "fstatvfs", asked_of)
+        await board.shows(lambda: board.storage[0] == "True")
+        await board.shows(lambda: board.reason == Reason.PUBLISHED)
+        assert files_below(root) == before
+        assert len(web.requests()) == asked
+
+
+async def test_a_folder_of_a_copy_that_somebody_closed_is_repaired_and_what_is_left_of_it_is_told(
+    tmp_path: Path, root: Path
+) -> None:
+    content = {"config.json": b"{}", "weights/a": os.urandom(5000), "weights/b": b"b"}
+    source = tmp_path / "source"
+    for path, data in content.items():
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_bytes(data)
+    uri = f"file://{source}"
+    with modes_count():
+        async with agent(root, uri, check_seconds=0.2) as board:
+            await board.wait(lambda reasons: Reason.PUBLISHED in reasons)
+            folder = root / "models" / storage_key(uri)
+            closed = folder / "weights"
+            closed.chmod(0o700)
+            os.chown(closed, SOMEBODY, SOMEBODY)
+            await board.wait(lambda reasons: Reason.REPAIRING in reasons)
+            await board.shows(lambda: board.reason == Reason.PUBLISHED)
+            assert files_below(folder) == content
+            await board.shows(lambda: "Permission denied" in board.storage[1])
+            assert board.storage[0] == "True"
+            trash = root / ".localmodel/retired/.trash"
+            for left in trash.glob("**/weights"):
+                os.chown(left, 0, 0)
+            await board.shows(lambda: board.storage == ("True", "the cache folder can be used"))
+            assert list(trash.iterdir()) == []

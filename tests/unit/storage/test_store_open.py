@@ -3,10 +3,12 @@
 import json
 import os
 import stat
-import time
 import zlib
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,10 @@ from agent.storage.manifests import Record
 from agent.storage.store import Store
 from shared.domain.storage_key import storage_key
 from tests.support.disks import SteppingDisk, failing_disk
+from tests.support.rights import SOMEBODY, modes_count
 from tests.support.trees import KEY, model, publish, read_files, tree_of
+
+_readlink = os.readlink
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -156,6 +161,28 @@ def test_a_root_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
         Store.open(tmp_path, disk=failing_disk(30, at="mkdir"))
 
 
+@pytest.mark.parametrize("closed", [".", ".localmodel", ".localmodel/manifests"])
+def test_a_folder_that_the_agent_s_user_may_not_use_is_said_and_left(
+    tmp_path: Path, closed: str
+) -> None:
+    root = tmp_path / "root"
+    store = Store.open(root)
+    publish(store, {"a": b"1"})
+    store.close()
+    folder = root / closed
+    folder.chmod(0o700)
+    os.chown(folder, SOMEBODY, SOMEBODY)
+    before = snapshot(root)
+    with modes_count(), pytest.raises(StoreUnavailable, match="Permission denied"):
+        Store.open(root)
+    assert snapshot(root) == before
+    os.chown(folder, 0, 0)
+    with modes_count():
+        store = Store.open(root)
+        assert store.inspect(KEY) == ()
+        store.close()
+
+
 def test_symlinks_in_the_place_of_fixed_folders_are_refused(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -229,7 +256,9 @@ def test_a_manifest_that_has_all_files_in_one_line_is_read_as_well(tmp_path: Pat
     assert tuple(replace(file, mtime_ns=0) for file in again.files) == tree.files
 
 
-def test_500_models_with_200_000_files_are_ready_in_two_seconds(tmp_path: Path) -> None:
+def test_opening_500_models_with_200_000_files_reads_their_manifests_once_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Store.open(tmp_path).close()
     content = {f"part-{number:05}-of-00400.safetensors": b"" for number in range(400)}
     folder = tmp_path / ".localmodel" / "manifests"
@@ -237,9 +266,41 @@ def test_500_models_with_200_000_files_are_ready_in_two_seconds(tmp_path: Path) 
     for number in range(500):
         key = storage_key(f"s3://bucket/{number}")
         (folder / f"{key}.json").write_bytes(encoded.replace(KEY.encode(), key.encode()))
-    began = time.monotonic()
+        (tmp_path / "models" / key).mkdir()
+    touched: list[Path] = []
+    for name in ("open", "stat", "lstat", "scandir", "listdir", "readlink"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name), touched))
+    before = bytes_read()
     store = Store.open(tmp_path)
-    took = time.monotonic() - began
-    assert len(store.trees()) == 500
+    read = bytes_read() - before
+    monkeypatch.undo()
     assert sum(len(tree.files) for tree in store.trees().values()) == 200_000
-    assert took < 2
+    assert len(store.trees()) == 500
+    below = Counter(path for path in touched if path.parent == folder)
+    assert sorted(below) == sorted(folder.iterdir())
+    assert set(below.values()) == {1}
+    assert [path for path in touched if tmp_path / "models" in path.parents] == []
+    assert read <= sum(path.stat().st_size for path in folder.iterdir()) + (1 << 20)
+    store.close()
+
+
+def noting(call: Callable[..., Any], touched: list[Path]) -> Callable[..., Any]:
+    """Every path that is asked for is appended."""
+
+    def instead(path: Any = ".", *args: Any, **named: Any) -> Any:
+        at = named.get("dir_fd")
+        base = Path.cwd() if at is None else folder_of(at)
+        touched.append(folder_of(path) if isinstance(path, int) else base / os.fsdecode(path))
+        return call(path, *args, **named)
+
+    return instead
+
+
+def folder_of(fd: int) -> Path:
+    return Path(_readlink(f"/proc/self/fd/{fd}"))
+
+
+def bytes_read() -> int:
+    """By this process, from whatever file."""
+    (line, *_) = Path("/proc/self/io").read_text().splitlines()
+    return int(line.removeprefix("rchar: "))

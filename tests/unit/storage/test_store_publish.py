@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -210,6 +211,20 @@ def test_adopting_makes_a_foreign_tree_ours(store: Store, tmp_path: Path) -> Non
     assert store.inspect(KEY) == ()
     store.evict(KEY)
     assert model(tmp_path) == {}
+
+
+def test_adopting_holds_little_of_each_file(store: Store, tmp_path: Path) -> None:
+    content = {f"{number % 9}/{number:06}": b"" for number in range(4000)}
+    write_files(tmp_path / "models" / KEY, content)
+    tree = tree_of(content)
+    tracemalloc.start()
+    try:
+        store.adopt(tree)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # What `lstat` tells of a file alone is as much.
+    assert peak < 600 * len(content)
 
 
 def test_a_foreign_tree_that_lacks_a_file_is_not_adopted(store: Store, tmp_path: Path) -> None:
