@@ -21,6 +21,7 @@ from agent.storage.disk import Disk, open_folder, write_durably
 from agent.storage.errors import translated
 from agent.storage.layout import PRIVATE
 from agent.storage.store import Store
+from agent.storage.tree import Tree
 from agent.transfer.budget import Throttle
 
 log = structlog.get_logger(__name__)
@@ -87,14 +88,25 @@ class Scrub:
         """Reads the next few files; False when nothing is due."""
         trees = self._store.trees()
         published = {key: tree.published_at for key, tree in trees.items()}
-        key = next_tree(published, self._readings, now=self._clock(), period=self._period)
+        sizes = {key: tree.size for key, tree in trees.items()}
+        now = self._clock()
+        key = next_tree(published, self._readings, sizes=sizes, now=now, period=self._period)
         if key is None:
             return False
-        total = sum(tree.size for tree in trees.values())
-        self._throttle.set_rate(bytes_per_second(total, self._period))
+        self._throttle.set_rate(bytes_per_second(sum(sizes.values()), self._period))
         reading = current(self._readings, key, published[key])
-        files = await blocking(lambda: [(file.path, file.size) for file in trees[key].files])
-        paths = next_files(files, reading.after)
+        paths = await blocking(self._next_files, trees[key], reading.after)
+        if paths:
+            await self._read_again(blocking, key, paths)
+            note = Reading(published[key], paths[-1], reading.ended)
+        else:
+            note = Reading(published[key], ended=self._clock())
+        known = {name: one for name, one in self._readings.items() if name in published}
+        self._readings = {**known, key: note}
+        await blocking(save, self._folder, self._readings)
+        return True
+
+    async def _read_again(self, blocking: Blocking, key: str, paths: tuple[str, ...]) -> None:
         self._reading = key
         try:
             damaged = await blocking.cancellable(lambda stop: self._verify(key, paths, stop))
@@ -102,21 +114,15 @@ class Scrub:
             self._reading = None
         if damaged:
             self._found(key, damaged)
-        ended = not paths or paths[-1] == max(path for path, _ in files)
-        if ended:
-            note = Reading(published[key], ended=self._clock())
-        else:
-            note = Reading(published[key], paths[-1], reading.ended)
-        known = {name: one for name, one in self._readings.items() if name in published}
-        self._readings = {**known, key: note}
-        await blocking(save, self._folder, self._readings)
-        return True
+
+    def _next_files(self, tree: Tree, after: str) -> tuple[str, ...]:
+        return next_files(((file.path, file.size) for file in tree.files), after)
 
     def _verify(self, key: str, paths: tuple[str, ...], stop: threading.Event) -> tuple[str, ...]:
         def pace(count: int) -> None:
+            self._throttle.spend(count, stop)
             while self._busy() and not stop.wait(_BUSY_SECONDS):
                 pass
-            self._throttle.spend(count, stop)
             if not stop.is_set():
                 self._read(count)
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.node.scrub import Scrub, load, save
 from agent.planning.scrub import Reading, bytes_per_second, next_files, next_tree
@@ -21,23 +23,57 @@ PERIOD = timedelta(days=14)
 DAY = timedelta(days=1)
 
 
+def next_of(published: dict[str, datetime], readings: dict[str, Reading]) -> str | None:
+    """Of trees that are read in no time."""
+    sizes = dict.fromkeys(published, 1)
+    return next_tree(published, readings, sizes=sizes, now=NOW, period=PERIOD)
+
+
 def test_the_tree_that_was_checked_longest_ago_is_next() -> None:
     published = {"a": NOW - 20 * DAY, "b": NOW - 40 * DAY, "c": NOW - 3 * DAY}
     readings = {"b": Reading(published["b"], ended=NOW - 15 * DAY)}
-    assert next_tree(published, {}, now=NOW, period=PERIOD) == "b"
-    assert next_tree(published, readings, now=NOW, period=PERIOD) == "a"
+    assert next_of(published, {}) == "b"
+    assert next_of(published, readings) == "a"
     readings["a"] = Reading(published["a"], ended=NOW - DAY)
-    assert next_tree(published, readings, now=NOW, period=PERIOD) == "b"
+    assert next_of(published, readings) == "b"
     readings["b"] = Reading(published["b"], ended=NOW - DAY)
-    assert next_tree(published, readings, now=NOW, period=PERIOD) is None
+    assert next_of(published, readings) is None
 
 
 def test_a_reading_that_began_is_ended_first_unless_its_tree_was_replaced() -> None:
     published = {"a": NOW - 20 * DAY, "b": NOW - 40 * DAY}
     begun = {"a": Reading(published["a"], after="weights-3")}
-    assert next_tree(published, begun, now=NOW, period=PERIOD) == "a"
+    assert next_of(published, begun) == "a"
     old = {"a": Reading(NOW - 50 * DAY, after="weights-3")}
-    assert next_tree(published, old, now=NOW, period=PERIOD) == "b"
+    assert next_of(published, old) == "b"
+
+
+TREES = st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 20)), min_size=1, max_size=12)
+
+
+@given(TREES)
+def test_every_tree_is_read_within_the_period_whenever_it_was_published(
+    trees: list[tuple[int, int]],
+) -> None:
+    """Bytes and day of publication."""
+    sizes = {str(number): size for number, (size, _) in enumerate(trees)}
+    published = {str(number): NOW + day * DAY for number, (_, day) in enumerate(trees)}
+    rate = bytes_per_second(sum(sizes.values()), PERIOD)
+    readings: dict[str, Reading] = {}
+    now, end, read = max(published.values()), NOW + 80 * DAY, 0
+    while now < end:
+        key = next_tree(published, readings, sizes=sizes, now=now, period=PERIOD)
+        if key is None:
+            now += timedelta(hours=4)
+            continue
+        before = readings[key].ended if key in readings else None
+        now += timedelta(seconds=sizes[key] / rate)
+        read += sizes[key]
+        readings[key] = Reading(published[key], ended=now)
+        # The first time it may be late, where some were published long before.
+        if before is not None:
+            assert now - before <= PERIOD
+    assert read <= sum(sizes.values()) * (80 / (14 * 0.9) + 2)
 
 
 def test_files_come_in_order_a_bounded_number_at_a_time() -> None:
