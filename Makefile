@@ -72,7 +72,7 @@ tests-of-cluster:
 	$(RUN) pytest tests/cluster
 
 tests-of-all-else:
-	$(RUN) pytest --ignore=tests/cluster
+	$(RUN) pytest --deselect=tests/cluster
 
 test-unit: uv ## The quick tests: no servers, no control plane
 	$(RUN) pytest tests/unit tests/property
@@ -80,8 +80,7 @@ test-unit: uv ## The quick tests: no servers, no control plane
 test-component: servers ## Each source against its real server, the engine and the command line
 	$(RUN) pytest tests/component
 
-test-cluster: setup ## Both programs on a real etcd, kube-apiserver and kube-controller-manager
-	$(RUN) pytest tests/cluster
+test-cluster: setup tests-of-cluster ## Both programs on a real etcd, kube-apiserver and kube-controller-manager
 
 # tests.support.nodes gets what real nodes need, the control plane included.
 test-e2e: uv nginx ## The programs as pods on real nodes; takes root and about 12 minutes, once 10 more for builds
