@@ -13,7 +13,7 @@ from agent.transfer.answers import RangesIgnored, Refused
 from agent.transfer.checksums import HashingCancelled
 from agent.transfer.flow import Flow
 from agent.transfer.routes import Routes
-from agent.transfer.unit import Unit
+from agent.transfer.unit import GaveWay, Unit
 from agent.transfer.workshop import Stopped
 from shared.domain.backoff import delay
 from shared.domain.reasons import Reason
@@ -83,6 +83,8 @@ class Attempts:
                 elif not self._routes.go_on(work):
                     raise exc.final from exc
                 unit.refused.add(work)
+            except GaveWay:
+                unit.wait()
             except SourceChanged:
                 raise
             except Retryable as exc:

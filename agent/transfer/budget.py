@@ -13,6 +13,8 @@ from typing import Final
 _SLICE_SECONDS: Final = 0.2
 # Large writes are what makes a disk fast; a thread holds one such buffer.
 BUFFER_BYTES: Final = 2 << 20
+# Places come free by themselves sooner than this, unless who holds them gets next to nothing.
+_PATIENCE_SECONDS: Final = 1.0
 # What a slow rate makes of it: a multiple of what direct writes are aligned to.
 _LEAST_BITE: Final = 64 << 10
 
@@ -34,6 +36,7 @@ class Slots:
         self._capacity = capacity
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._since: dict[str, float] = {}
         self._missed = 0
 
     def resize(self, capacity: int) -> None:
@@ -50,6 +53,17 @@ class Slots:
     @property
     def capacity(self) -> int:
         return self._capacity
+
+    def owed(self, owner: str) -> int:
+        """How many of its places are due to others, who have waited for a while and have less than their share."""
+        share = max(1, self._capacity // max(1, len(self._held.keys() | self._waiting.keys())))
+        latest = time.monotonic() - _PATIENCE_SECONDS
+        due = sum(
+            min(len(turns), max(0, share - self._held[name]))
+            for name, turns in self._waiting.items()
+            if name != owner and self._since[name] < latest
+        )
+        return max(0, min(due, self._held[owner] - share))
 
     @asynccontextmanager
     async def hold(self, owner: str) -> AsyncIterator[None]:
@@ -82,6 +96,7 @@ class Slots:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append(turn)
+        self._since.setdefault(owner, time.monotonic())
         self._give()
         try:
             await turn
@@ -102,8 +117,8 @@ class Slots:
         while self._waiting and self._held.total() < self._capacity:
             owner = min(self._waiting, key=lambda name: self._held[name])
             turn = self._waiting[owner].popleft()
-            if not self._waiting[owner]:
-                del self._waiting[owner]
+            self._since[owner] = time.monotonic()
+            self._tidy(owner)
             if not turn.done():
                 self._held[owner] += 1
                 turn.set_result(None)
@@ -112,8 +127,11 @@ class Slots:
         queue = self._waiting.get(owner)
         if queue is not None and turn in queue:
             queue.remove(turn)
-            if not queue:
-                del self._waiting[owner]
+            self._tidy(owner)
+
+    def _tidy(self, owner: str) -> None:
+        if not self._waiting[owner]:
+            del self._waiting[owner], self._since[owner]
 
 
 class Throttle:

@@ -35,7 +35,8 @@ _LOOK_SECONDS: Final = 0.5
 class Crowd:
     """The files of one unit over up to `width` connections.
 
-    openers: other threads, so that nobody waits for a connection. welcome: whether the source may be asked for more now.
+    openers: other threads, so that nobody waits for a connection. welcome: whether the source may be asked for more now. leaves: whether
+    others are to have the places now.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Crowd:
         width: int,
         openers: Executor,
         welcome: Callable[[], bool],
+        leaves: Callable[[], bool],
     ) -> None:
         self._unit = unit
         self._shop = shop
@@ -56,6 +58,7 @@ class Crowd:
         self._width = min(width, sum(map(len, self._todo.values())))
         self._openers = openers
         self._welcome = welcome
+        self._leaves = leaves
         self._lines: dict[int, Line] = {}
         self._lock = threading.Lock()
         self._opened: list[Connection] = []
@@ -81,7 +84,7 @@ class Crowd:
         try:
             for _ in range(self._width):
                 self._open()
-            while self._opening or any(line.part for line in self._lines.values()):
+            while self._is_busy and not self._leaves():
                 for fd, _ in self._epoll.poll(_LOOK_SECONDS):
                     self._shop.check()
                     if fd == self._bell:
@@ -94,6 +97,10 @@ class Crowd:
             self._end()
         if self._throttled is not None:
             raise self._throttled
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._opening > 0 or any(line.part for line in self._lines.values())
 
     @property
     def _goes_on(self) -> bool:

@@ -30,7 +30,7 @@ from agent.transfer.journal import Claim
 from agent.transfer.pages import Writer
 from agent.transfer.parts import SMALL_FILE
 from agent.transfer.pool import Answer
-from agent.transfer.unit import Unit
+from agent.transfer.unit import GaveWay, Unit
 from agent.transfer.work import PartWork
 from agent.transfer.workshop import Workshop
 from shared.domain.reasons import Reason
@@ -43,13 +43,15 @@ _local = threading.local()
 def receive(unit: Unit, shop: Workshop) -> None:
     """Bring every part of the unit to its end, in order.
 
-    Raises FetchError, `Refused` or `RangesIgnored` at the first that fails; the unit's parts say how far it came, and a
+    Raises FetchError, `Refused`, `RangesIgnored` or `GaveWay` at the first that fails; the unit's parts say how far it came, and a
     second call goes on from there.
     """
     for part in unit.parts:
         if part.finished or part.void:
             continue
         shop.check()
+        if part.leaves:
+            raise GaveWay
         what = part.of.file.path
         with disk_errors(what), opened(shop.root, what) as fd:
             if not part.of.reserved and part.of.size is not None and part.of.size > SMALL_FILE:
@@ -180,6 +182,8 @@ def _keep(part: PartWork, data: memoryview, fd: int, writer: Writer, shop: Works
         _claim(part, fd, shop)
     shop.progress.received(len(data))
     shop.throttle.spend(len(data), shop.stop)
+    if part.leaves and part.divisible:
+        raise GaveWay
 
 
 def _copy(part: PartWork, source: Path, fd: int, writer: Writer, shop: Workshop) -> None:

@@ -60,6 +60,8 @@ class Run:
             files, key=key, shop=shop, crew=self._crew, flow=flow, routes=self._routes
         )
         self._running: set[Unit] = set()
+        self._receiving: set[Unit] = set()
+        self._owed = 0
         self._active = 0
 
     async def run(self) -> list[FetchedFile]:
@@ -119,7 +121,11 @@ class Run:
 
     async def _receive(self, unit: Unit) -> None:
         unit.began = unit.began or (monotonic(), unit.moved)
-        await self._crew.do(self._crew.pools.transfer, lambda: receive(unit, self._shop))
+        self._receiving.add(unit)
+        try:
+            await self._crew.do(self._crew.pools.transfer, lambda: receive(unit, self._shop))
+        finally:
+            self._receiving.discard(unit)
 
     async def _crowd_lane(self, group: asyncio.TaskGroup) -> None:
         """Small files, many at a time; what does not take the plain course there goes on in lanes."""
@@ -135,8 +141,10 @@ class Run:
                         width=width,
                         openers=self._crew.pools.transfer,
                         welcome=lambda: self._attempts.pause == 0,
+                        leaves=lambda: self._owed > 0,
                     )
                     await self._crew.do(self._crew.pools.transfer, crowd.run)
+                    self._owed = 0
                 self._flow.tick()
             except FetchError as exc:
                 log.debug(
@@ -161,9 +169,19 @@ class Run:
     async def _watch(self, group: asyncio.TaskGroup) -> None:
         while not self._closing.over.is_set():
             self._flow.tick()
+            self._give_way()
             self._relieve(group)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.over.wait(), TICK_SECONDS)
+
+    def _give_way(self) -> None:
+        """Others who wait have a share of the places too, however long it takes to bring what is under way there."""
+        self._owed = self._flow.slots.owed(self._key)
+        staying = [unit for unit in self._receiving if not unit.leaves]
+        leaving = len(self._receiving) - len(staying)
+        staying.sort(key=Unit.seconds_left, reverse=True)
+        for unit in staying[: max(0, self._owed - leaving)]:
+            unit.leave()
 
     def _relieve(self, group: asyncio.TaskGroup) -> None:
         """Whoever has the most left to do gives half of it to a connection that has nothing to do.

@@ -11,6 +11,10 @@ from agent.transfer.work import LEAST_CUT, FileWork, PartWork
 _JUDGE_SECONDS: Final = 0.5
 
 
+class GaveWay(Exception):
+    """The place is another copy's now; what came is kept, and the rest waits its turn."""
+
+
 @dataclass(slots=True, eq=False)
 class Unit:
     """What one thread does at a time: a part of a large file, or a batch of small ones.
@@ -36,6 +40,21 @@ class Unit:
     def moved(self) -> int:
         """Grows whenever the unit gets on."""
         return sum(part.at - part.start + part.finished for part in self.parts)
+
+    @property
+    def leaves(self) -> bool:
+        return any(part.leaves for part in self.parts)
+
+    def leave(self) -> None:
+        """From another thread: what is received now is the last of it for now."""
+        for part in self.parts:
+            part.leaves = True
+
+    def wait(self) -> None:
+        """It has left."""
+        self.began = None
+        for part in self.parts:
+            part.leaves = False
 
     @property
     def straggles(self) -> bool:

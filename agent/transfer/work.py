@@ -137,7 +137,7 @@ class PartWork:
     route: the file's when the thread set out; another lane may discard the file's own meanwhile. at: bytes before it are
     on disk. taken: bytes before it are on disk or this thread brings them next. asked: where the request that runs ends.
     claimed: bytes before it are in the journal too, and their CRCs in the file's `done`; `crcs` run from there. divisible:
-    its server keeps to ranges.
+    its server keeps to ranges. leaves: its place is wanted by another copy.
     """
 
     of: FileWork
@@ -151,6 +151,7 @@ class PartWork:
     finished: bool = False
     generation: int = 0
     divisible: bool = False
+    leaves: bool = False
     taken: int = 0
     asked: int | None = None
     lock: Lock = field(default_factory=Lock, repr=False)

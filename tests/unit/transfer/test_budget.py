@@ -2,6 +2,9 @@ import asyncio
 import threading
 import time
 
+import pytest
+
+from agent.transfer import budget
 from agent.transfer.budget import Slots, Throttle
 
 
@@ -29,6 +32,28 @@ async def test_slots_are_shared_evenly_between_owners() -> None:
     assert peak_total == 4
     # While both want work, the one that came later has its half.
     assert (2, 2) in shares
+
+
+async def test_what_others_wait_for_in_vain_is_owed_to_them_up_to_their_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slots = Slots(4)
+    async with slots.hold_several("a", 4):
+        waiting = [asyncio.create_task(slots.hold("b").__aenter__()) for _ in range(8)]
+        await asyncio.sleep(0)
+        # It may come free by itself.
+        assert slots.owed("a") == 0
+        monkeypatch.setattr(budget, "_PATIENCE_SECONDS", -1.0)
+        assert slots.owed("a") == 2
+        other = asyncio.create_task(slots.hold("c").__aenter__())
+        await asyncio.sleep(0)
+        # Three have one each, and nobody two thirds of another.
+        assert slots.owed("a") == 2
+        assert slots.owed("b") == 0
+        for task in (*waiting, other):
+            task.cancel()
+        await asyncio.wait([*waiting, other])
+        assert slots.owed("a") == 0
 
 
 async def test_a_cancelled_wait_gives_its_place_to_the_next() -> None:
