@@ -33,6 +33,8 @@ _NAME = re.compile(
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PAIR = re.compile(r'([a-zA-Z_]+)="((?:[^"\\]|\\.)*)"')
+_ASKED = frozenset({200, 401, 404})
+_NO_HEAD = frozenset({400, 403, 405, 501})
 # What registries themselves refuse to store more of.
 _MANIFEST_BYTES = 4 << 20
 # What the token specification says of a token that says nothing.
@@ -131,8 +133,9 @@ class Registry:
     async def _renew(self, digest: str) -> None:
         if self._expired():
             self._headers = {}
-            # Only to be asked for a login: with one, a blob may lie where nothing but a GET is answered.
-            answer = await self._ask("HEAD", self.blob_url(digest), {}, most=0)
+            # Only to be asked for a login: a blob may lie where nothing but a GET is answered.
+            url = self.blob_url(digest)
+            answer = await self._ask("HEAD", url, {}, most=0, accept=_ASKED | _NO_HEAD)
             if answer.status == 401:
                 await self._log_in(answer.headers.get("WWW-Authenticate", ""))
             else:
@@ -141,13 +144,21 @@ class Registry:
     def _expired(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until
 
-    async def _ask(self, method: str, url: str, headers: Mapping[str, str], *, most: int) -> Answer:
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        most: int,
+        accept: frozenset[int] = _ASKED,
+    ) -> Answer:
         return await self._web.request(
             method,
             url,
             what=self.what,
             headers={**headers, **self._headers},
-            accept=frozenset({200, 401, 404}),
+            accept=accept,
             most=most,
         )
 

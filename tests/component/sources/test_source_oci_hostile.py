@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from agent.errors import FetchError, Stalled
+from agent.manifest import RemoteFile
+from agent.origin import SignedRequest
 from agent.policy import SourcePolicy
 from agent.sources.credentials import Credentials
 from shared.domain.reasons import Reason
 from tests.component.sources.copying import copied
-from tests.component.sources.reading import resolved
+from tests.component.sources.reading import opened, resolved
 from tests.support.servers.registry import (
     IMAGE_CONFIG,
     LAYER,
@@ -52,6 +54,24 @@ async def test_a_password_is_not_sent_to_a_token_service_without_tls_elsewhere(
         )
         error = await failure(f"oci://{HOST}/a/b:v1", loopback_policy, credentials)
         assert error.reason is Reason.SOURCE_NOT_ALLOWED
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("status", [403, 405])
+async def test_who_answers_no_head_is_asked_for_the_blob_all_the_same(
+    loopback_policy: SourcePolicy, status: int
+) -> None:
+    server = ThreadedApp("registry-before-a-store")
+    server.start()
+    try:
+        server.fault = Fault(status)
+        credentials = Credentials.from_storage_config({"endpoint_url": server.url}, {})
+        digest = f"sha256:{'1' * 64}"
+        async with opened(f"oci://{HOST}/a/b", loopback_policy, credentials) as source:
+            signed = await source.sign(RemoteFile("f", 3, digest, digest))
+        assert isinstance(signed, SignedRequest)
+        assert not signed.headers
     finally:
         server.stop()
 
