@@ -1,6 +1,7 @@
 """The controller on a real control plane, with its own rights, and a fleet of simulated agents."""
 
 import json
+import time
 
 import pytest
 
@@ -117,6 +118,12 @@ def test_a_node_that_is_not_ready_is_counted_and_comes_back(scene: Scene) -> Non
     assert scene.status()["copies"]["total"] == 2
     scene.control_plane.set_node_ready(scene.name("b"), True)
     scene.wait(scene.ready, "cache ready")
+    scene.control_plane.set_node_ready(scene.name("b"), False)
+    scene.wait(lambda: scene.condition()["reason"] == "NodeNotReady", "not ready is told again")
+    assert scene.status()["copies"]["available"] == 1
+    assert scene.work_list("b") == ["m"], "it keeps what it has"
+    scene.control_plane.set_node_ready(scene.name("b"), True)
+    scene.wait(scene.ready, "ready again")
 
 
 def test_groups_are_edited_deleted_and_come_back(scene: Scene) -> None:
@@ -200,6 +207,18 @@ def test_a_deleted_cache_goes_only_when_its_nodes_confirmed(
     scene.wait(lambda: scene.read("localmodelcache", "m") is None, "cache is gone")
 
 
+def test_a_node_whose_agent_never_spoke_has_nothing_to_confirm(
+    scene: Scene, fleet: FleetThread
+) -> None:
+    """Long before its silence would count."""
+    fleet.change(silent={scene.name("b")})
+    scene.add_cache()
+    scene.wait(lambda: scene.node_states().get("a") == "NodeDownloaded", "a holds it")
+    scene.wait(lambda: scene.work_list("b") == ["m"], "b was asked for it")
+    scene.delete("localmodelcache", "m")
+    scene.wait(lambda: scene.read("localmodelcache", "m") is None, "cache is gone")
+
+
 def test_deleting_one_of_two_caches_of_a_uri_does_not_wait_for_bytes(
     scene: Scene, fleet: FleetThread
 ) -> None:
@@ -224,6 +243,8 @@ def test_a_failing_copy_speaks_for_its_cache(scene: Scene, fleet: FleetThread) -
     scene.wait(lambda: scene.condition()["reason"] == "AccessDenied", "failure is told")
     assert scene.condition(type="Stalled")["status"] == "True"
     assert scene.status()["copies"]["failed"] == 2
+    for about in ("m", "a", "b"):
+        scene.wait(lambda about=about: "AccessDenied" in scene.events(about), "told in an event")  # type: ignore[misc]
     fleet.change(outcomes={})
     scene.wait(scene.ready, "cache ready")
 
@@ -316,13 +337,14 @@ def test_a_restart_changes_nothing_and_finishes_what_happened_meanwhile(
 
     def versions() -> list[str]:
         found = [scene.read("localmodelnode", n) for n in ("a", "b")]
-        found += [scene.read("localmodelcache", "stays")]
+        found += [scene.read("localmodelcache", "stays"), scene.read("localmodelnodegroup", "gpu")]
         return [item["metadata"]["resourceVersion"] for item in found if item]
 
     before = versions()
     controller.stop()
     controller.start_ready()
     scene.wait(lambda: bool(controller.state()["leading"]), "leads again")
+    time.sleep(2)  # longer than it takes to look at everything
     assert versions() == before
     controller.stop()
     scene.delete("localmodelcache", "goes")
