@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from controller.herald import Herald
 from controller.planning.announce import node_news
 from shared.domain import parse
-from shared.domain.views import WorkView
+from shared.domain.views import NodeView, WorkView
+from shared.kube.events import ObjectRef
 from tests.unit.controller.builders import GIB, Cluster, cache, group, node, report
 
 
@@ -102,3 +104,29 @@ def test_a_cache_is_told_of_once_per_turn() -> None:
     reasons = [news.reason.value for news in cluster.announced]
     assert [r for r in reasons if r != "Available"] == ["Progressing"]
     assert reasons.count("Available") == 2  # the group, and the cache
+
+
+class Recorder:
+    """In the place of an `EventRecorder`."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def event(self, regarding: ObjectRef, *, type: str, **_: object) -> None:
+        self.told.append((type, regarding.name))
+
+
+def test_a_thousand_nodes_at_once_are_told_of_in_part_and_warnings_all_the_same() -> None:
+    recorder: Any = Recorder()
+    seconds = 0
+    herald = Herald(recorder, lambda: seconds)
+    for index in range(1000):
+        herald.work(NodeView(f"n{index}"), work([]), work(["m"]))
+    assert len(recorder.told) == 50
+    failed = model("m", "ModelDownloadError", reason="AccessDenied")
+    herald.work(NodeView("a"), work(["m"]), work(["m"], failed))
+    assert recorder.told[50:] == [("Warning", "a")]
+    for seconds in range(1, 61):
+        for index in range(10):
+            herald.work(NodeView(f"n{index}"), work([]), work(["m"]))
+    assert len(recorder.told) == 51 + 60 * 5
