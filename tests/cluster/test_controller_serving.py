@@ -259,14 +259,31 @@ def test_a_cache_in_use_cannot_be_deleted_and_an_annotation_is_the_way_out(scene
     scene.wait(lambda: scene.read("localmodelcache", "m") is None, "cache is gone")
 
 
+def test_the_way_out_is_the_one_value_and_also_for_a_namespaces_cache(scene: Scene) -> None:
+    team, kind = scene.name("team"), "localmodelnamespacecache"
+    scene.add_cache("m", namespace=team)
+    scene.add_service("s", own=True)
+    scene.wait(lambda: users(scene, namespace=team) == ["s"], "service in the status")
+    for value, refused in (("false", True), ("true", False)):
+        note = f"localmodel.kserve.io/force-delete={value}"
+        scene.control_plane.kubectl(
+            "annotate", "--overwrite", kind, scene.name("m"), "-n", team, note
+        )
+        assert ("Forbidden" in scene.try_delete(kind, "m", namespace=team)) is refused
+    scene.wait(lambda: scene.read(kind, "m", namespace=team) is None, "cache is gone")
+
+
 def test_a_namespace_in_use_takes_its_caches_along(scene: Scene) -> None:
     team = scene.name("team")
     scene.add_cache("m", namespace=team)
     scene.add_service("s", own=True)
     scene.wait(lambda: users(scene, namespace=team) == ["s"], "service in the status")
+    scene.wait(lambda: scene.ready("m", namespace=team), "on its node")
     assert "Forbidden" in scene.try_delete("localmodelnamespacecache", "m", namespace=team)
     scene.control_plane.kubectl("delete", "namespace", team, "--timeout=40s")
     assert not volume(scene, f"m-{scene.name('gpu')}-{team}")
+    assert scene.work_list("a") == []
+    assert (scene.read("localmodelnode", "a") or {})["status"]["models"] == []
 
 
 def test_a_name_of_253_characters_is_cached_and_said_to_be_not_servable(scene: Scene) -> None:
@@ -289,3 +306,4 @@ def test_two_hundred_services_in_many_namespaces(scene: Scene) -> None:
     scene.wait(
         lambda: all(bound(scene, namespace=namespace) for namespace in namespaces), "all bound"
     )
+    assert "and 195 more" in scene.try_delete("localmodelcache", "m")
