@@ -28,18 +28,12 @@ log = logging.getLogger(__name__)
 
 
 class Attempts:
-    """All attempts of one fetch: when its source asks one of them to wait, all do.
+    """All attempts of one fetch: when its source asks one of them to wait, all do."""
 
-    receive: brings what is missing of a unit, in a thread.
-    """
-
-    def __init__(
-        self, key: str, *, routes: Routes, flow: Flow, receive: Callable[[Unit], Awaitable[None]]
-    ) -> None:
+    def __init__(self, key: str, *, routes: Routes, flow: Flow) -> None:
         self._key = key
         self._routes = routes
         self._flow = flow
-        self._receive = receive
         self._not_before = 0.0
 
     @property
@@ -55,8 +49,11 @@ class Attempts:
         self._flow.slow_down(error.reason)
         self._not_before = max(self._not_before, monotonic() + wait)
 
-    async def fetch(self, unit: Unit) -> None:
-        """Until all parts of the unit are there, or void. Raises what repeating does not mend."""
+    async def fetch(self, unit: Unit, receive: Callable[[Unit], Awaitable[None]]) -> None:
+        """Until all parts of the unit are there, or void. Raises what repeating does not mend.
+
+        receive: brings what is missing of a unit, in a thread.
+        """
         failures = 0
         for work in unit.refused.intersection(unit.files):
             await self._routes.renew(work)
@@ -67,7 +64,7 @@ class Attempts:
                 await self._routes.sign(unit)
                 async with self._flow.slots.hold(self._key):
                     began = monotonic()
-                    await self._receive(unit)
+                    await receive(unit)
                 return
             except RangesIgnored:
                 unit.current.ranges, unit.current.restart = False, True

@@ -54,7 +54,7 @@ class Run:
         self._files = len(files)
         self._crew = Crew(pools, shop)
         self._routes = Routes(origins)
-        self._attempts = Attempts(key, routes=self._routes, flow=flow, receive=self._receive)
+        self._attempts = Attempts(key, routes=self._routes, flow=flow)
         self._todo = Todo(files, part_size=part_size)
         self._closing = Closing(
             files, key=key, shop=shop, crew=self._crew, flow=flow, routes=self._routes
@@ -112,7 +112,7 @@ class Run:
             unit = self._begin(taken)
             if unit.parts:
                 try:
-                    await self._attempts.fetch(unit)
+                    await self._attempts.fetch(unit, self._receive)
                 except SourceChanged:
                     self._closing.changed(unit.current)
                     raise

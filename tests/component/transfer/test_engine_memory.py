@@ -1,9 +1,12 @@
 """What a fetch holds in memory grows with what it is at, and hardly with how many files a model has."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
 
+from agent.manifest import RemoteFile
+from tests.component.transfer.fetching import Fetching, Signer
 from tests.support.faults import FaultServer, ranged
 
 # What is handed back of a file is half of it: digest, size, and the objects around these.
@@ -36,3 +39,19 @@ def test_memory_for_each_further_file_is_bounded_also_when_it_is_gone_on_with(
         for _ in ("new", "gone on with"):
             assert (peak(MANY) - peak(FEW)) / (MANY - FEW) < MOST_BYTES_A_FILE
         assert len(server.requests) == FEW + MANY
+
+
+async def test_nothing_of_a_fetch_waits_for_the_collector_once_it_ended(tmp_path: Path) -> None:
+    """Which comes round to old objects so rarely that the next fetch finds 40 MB of a large model's taken."""
+    with FaultServer(lambda r: ranged(b"x" * 100, r)) as server:
+        files = [RemoteFile(f"{n}", 100, f'"v{n}"', f"{n}") for n in range(20)]
+        gc.collect()
+        gc.disable()
+        try:
+            done = await Fetching(tmp_path).fetch(files, Signer(server.url))
+            assert len(done) == len(files)
+            left = sys.getrefcount(done[0]), sys.getrefcount(files[0])
+            gc.collect()
+            assert (sys.getrefcount(done[0]), sys.getrefcount(files[0])) == left
+        finally:
+            gc.enable()
