@@ -164,8 +164,7 @@ class Copier:
             reused = await self._blocking(
                 self._store.reuse, key, manifest.files, staging.tree, trust=wanted.trust
             )
-            have = {file.path for file in reused}
-            missing = tuple(file for file in manifest.files if file.path not in have)
+            missing = _missing(manifest.files, reused)
             watch.reused = sum(file.size for file in reused)
             async with self._admit(key, missing, staging.tree, watch):
                 job = FetchJob(key, missing, (source,), staging.tree, staging.journal)
@@ -274,6 +273,11 @@ class Copier:
             verified_by=weakest([file.verified_by for file in files]),
             trust=wanted.trust,
         )
+
+
+def _missing(files: Sequence[RemoteFile], have: Sequence[TreeFile]) -> tuple[RemoteFile, ...]:
+    paths = {file.path for file in have}
+    return tuple(file for file in files if file.path not in paths)
 
 
 def _selected(members: tuple[TreeFile, ...], wanted: Wanted) -> tuple[TreeFile, ...]:

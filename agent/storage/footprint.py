@@ -2,9 +2,8 @@
 
 import stat
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 
 from agent.storage.walk import Entry
 
@@ -22,10 +21,6 @@ class Footprint:
     exclusive: int = 0
     shared: "array[int]" = field(default_factory=lambda: array("Q"))
 
-    @classmethod
-    def of(cls, exclusive: int, shared: Mapping[int, int]) -> "Footprint":
-        return cls(exclusive, array("Q", chain.from_iterable(shared.items())))
-
     @property
     def pairs(self) -> Iterator[tuple[int, int]]:
         return zip(self.shared[::2], self.shared[1::2], strict=True)
@@ -34,31 +29,33 @@ class Footprint:
 def measure(entries: Iterable[Entry]) -> Footprint:
     """From `lstat` alone; folders count, links to elsewhere do not."""
     exclusive = 0
-    shared: dict[int, int] = {}
+    shared = array("Q")
+    seen: set[int] = set()
     for entry in entries:
         size = entry.stat.st_blocks * _BLOCK
-        if entry.stat.st_nlink > 1 and not stat.S_ISDIR(entry.stat.st_mode):
-            shared[entry.stat.st_ino] = size
-        else:
+        if entry.stat.st_nlink <= 1 or stat.S_ISDIR(entry.stat.st_mode):
             exclusive += size
-    return Footprint.of(exclusive, shared)
+        elif entry.stat.st_ino not in seen:
+            seen.add(entry.stat.st_ino)
+            shared.extend((entry.stat.st_ino, size))
+    return Footprint(exclusive, shared)
 
 
-def total(footprints: Iterable[Footprint]) -> Footprint:
-    """The union: an inode that several name is counted once."""
-    exclusive = 0
-    shared: dict[int, int] = {}
+def occupied(kept: Iterable[Footprint], gone: Iterable[Footprint]) -> tuple[int, int]:
+    """Bytes of all together, and those that come free when everything in `gone` is deleted and everything in `kept` stays."""
+    seen: set[int] = set()
+    staying = _not_yet(kept, seen)
+    freed = _not_yet(gone, seen)
+    return staying + freed, freed
+
+
+def _not_yet(footprints: Iterable[Footprint], seen: set[int]) -> int:
+    """Bytes of what has not been seen; it has then. An inode that several name is counted once."""
+    total = 0
     for one in footprints:
-        exclusive += one.exclusive
-        shared.update(one.pairs)
-    return Footprint.of(exclusive, shared)
-
-
-def bytes_of(footprint: Footprint) -> int:
-    return footprint.exclusive + sum(footprint.shared[1::2])
-
-
-def freed_without(gone: Footprint, kept: Footprint) -> int:
-    """Bytes that come free when everything in `gone` is deleted and everything in `kept` stays."""
-    staying = set(kept.shared[::2])
-    return gone.exclusive + sum(size for inode, size in gone.pairs if inode not in staying)
+        total += one.exclusive
+        for inode, size in one.pairs:
+            if inode not in seen:
+                seen.add(inode)
+                total += size
+    return total

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from itertools import chain
 
-from agent.storage.footprint import Footprint, bytes_of, freed_without, measure, total
+from agent.storage.footprint import Footprint, measure, occupied
 from agent.storage.inspection import open_tree
 from agent.storage.layout import TRASH, Layout
 from agent.storage.tree import Usage
@@ -58,14 +58,14 @@ class Meter:
                 self._retired[name] = _measured(self._layout.retired, name)
             staging, trash = self._measure_moving()
             self._measure_trees(published, [staging, trash, *self._retired.values()])
-            kept = total([*self._trees.values(), staging])
-            gone = total([*self._retired.values(), trash])
-        reclaimable = freed_without(gone, kept)
+            used, reclaimable = occupied(
+                [*self._trees.values(), staging], [*self._retired.values(), trash]
+            )
         disk = os.fstatvfs(self._layout.models)
         return Usage(
             capacity=disk.f_blocks * disk.f_frsize,
             available=disk.f_bavail * disk.f_frsize,
-            used=bytes_of(kept) + reclaimable,
+            used=used,
             reclaimable=reclaimable,
             inodes_available=disk.f_favail if disk.f_files else None,
         )

@@ -22,7 +22,8 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Container, Iterator
+from array import array
+from collections.abc import Collection, Container, Iterator
 from dataclasses import replace
 
 from agent.errors import Retryable
@@ -32,7 +33,7 @@ from agent.storage.disk import FOLDER_MODE, Disk, give_group, open_folder, own_f
 from agent.storage.footprint import Footprint, measure
 from agent.storage.layout import Layout
 from agent.storage.manifests import ManifestInvalid, Record
-from agent.storage.tree import Tree, TreeFile
+from agent.storage.tree import StoredFiles, Tree, TreeFile
 from agent.storage.walk import Entry, birth, lstat, open_beneath, open_parent, walk
 from shared.domain.reasons import Reason
 
@@ -144,19 +145,19 @@ def _inode(at: int, name: str) -> int | None:
 
 def _prepare(
     layout: Layout, disk: Disk, stage: int, staged: str, tree: Tree
-) -> tuple[tuple[TreeFile, ...], int, Footprint]:
+) -> tuple[StoredFiles, int, Footprint]:
     """The staged tree holds exactly the manifest's files, readable by everybody, and is durable."""
     root = open_folder(stage, staged)
     try:
         folders = prune(disk, root, {safe_path(file.path) for file in tree.files})
         if len(tree.files) >= _MANY_FILES:
             disk.sync_all(root)
-        files: list[TreeFile] = []
+        times = array("q")
 
         def finished() -> Iterator[Entry]:
             for file in tree.files:
                 found = _finish_file(layout, disk, root, file)
-                files.append(replace(file, mtime_ns=found.st_mtime_ns))
+                times.append(found.st_mtime_ns)
                 yield Entry(file.path, found)
             for path in sorted(folders, reverse=True):
                 with contextlib.suppress(FileNotFoundError):
@@ -166,9 +167,20 @@ def _prepare(
         # One after the other: of 200,000 files, what `fstat` tells would be 100 MB.
         footprint = measure(finished())
         disk.sync(stage)
-        return tuple(files), os.fstat(root).st_ino, footprint
+        return _timed(tree, times), os.fstat(root).st_ino, footprint
     finally:
         os.close(root)
+
+
+def _timed(tree: Tree, times: "array[int]") -> StoredFiles:
+    """The tree's files with their modification times, made as they are asked for: 200,000 more would be 25 MB."""
+
+    def load(sizes: Collection[int] | None = None) -> Iterator[TreeFile]:
+        for file, moment in zip(tree.files, times, strict=True):
+            if sizes is None or file.size in sizes:
+                yield replace(file, mtime_ns=moment)
+
+    return StoredFiles(load, count=len(tree.files), total_size=tree.size)
 
 
 def prune(disk: Disk, root: int, wanted: Container[str]) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from tests.cluster.worklist import WorkList, model
 from tests.support.controlplane import ControlPlane
 from tests.support.mounts import tmpfs
+from tests.support.processes import wait_until
 from tests.support.programs import Agent
 from tests.support.servers.many import ManyFiles
 from tests.support.servers.web import WebServer
@@ -60,7 +61,7 @@ def peak(agent: Agent) -> int:
     return int(line.split()[1]) << 10
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("scheme", ["s3", "hf"])
 def test_with_a_model_of_very_many_files(
     start_agent: StartAgent, tmp_path: Path, scheme: str
@@ -76,6 +77,11 @@ def test_with_a_model_of_very_many_files(
         work.set(model("many", uri))
         assert work.wait_downloaded("many", seconds=200)["bytesDone"] == many.size
         assert peak(agent) <= MOST
+        lost = next(root.glob("models/*/shards/000/*"))
+        lost.unlink()
+        wait_until(lost.exists, seconds=100, what="the file that was lost")
+        work.wait_downloaded("many", seconds=60)
+        assert peak(agent) <= MOST, "while it mended one file"
         agent.kill()
 
 
