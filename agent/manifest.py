@@ -10,7 +10,7 @@ from shared.domain.reasons import Reason
 # NAME_MAX and PATH_MAX of Linux, less room for the store's own prefix.
 _MAX_COMPONENT_BYTES = 255
 _MAX_PATH_BYTES = 3072
-# Far above any model's number of files; each costs an inode, and up to 2 KiB of memory while it is listed and fetched.
+# Far above any model's number of files; each costs an inode, and about 1 KiB of memory while it is listed and fetched.
 MOST_FILES = 200_000
 
 

@@ -113,6 +113,10 @@ class Shelf:
         self._checked[key] = now
         self._damaged[key] = damaged
 
+    def unseen(self, key: str, *, now: datetime) -> None:
+        """A look at one tree failed: what is known of it counts until the next one."""
+        self.checked(key, self._damaged.get(key, ()), now=now)
+
     def changed(self, key: str, *, now: datetime) -> None:
         """The tree was published or removed just now: what an older look said of it is void."""
         self._look = replace(

@@ -101,8 +101,9 @@ class Worker:
             damaged = await self._blocking(self.shelf.store.inspect, key)
         except FetchError as error:
             log.warning("copy could not be looked at", key=key, error=error.message)
-            damaged = ()
-        self.found_damaged(key, damaged)
+            self.shelf.unseen(key, now=self._clock())
+        else:
+            self.found_damaged(key, damaged)
 
     def found_damaged(self, key: str, damaged: tuple[str, ...]) -> None:
         """A look at the published tree ended; what is damaged will be fetched again."""
