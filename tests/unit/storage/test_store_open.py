@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import zlib
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -254,6 +255,33 @@ def test_a_manifest_that_has_all_files_in_one_line_is_read_as_well(tmp_path: Pat
     manifest.write_bytes(json.dumps(fields).encode() + b"\n" + one_line + b"\n")
     (again,) = Store.open(tmp_path).trees().values()
     assert tuple(replace(file, mtime_ns=0) for file in again.files) == tree.files
+
+
+@pytest.mark.parametrize("files", [0, 1, 2500])
+def test_what_several_trees_share_is_read_back_as_it_was_written(
+    tmp_path: Path, files: int
+) -> None:
+    shared = array("Q", [number for one in range(files) for number in ((1 << 63) + one, 4096)])
+    tree = tree_of({"a": b"1"}, uri='s3://b/"shared":[1,2],')
+    record = Record(tree, 7, Footprint(11, shared), staged="tree", retires="x.1.y")
+    name = f"{tree.storage_key}.json"
+    (tmp_path / name).write_bytes(b"".join(manifests.encode(record)))
+    folder = os.open(tmp_path, os.O_RDONLY)
+    assert manifests.read(folder, name) == record
+    os.close(folder)
+
+
+@pytest.mark.parametrize("shared", [b"[[1,2],[3]]", b"[[1,99999999999999999999]]", b"{}", b"[1"])
+def test_a_manifest_whose_shared_files_are_nonsense_is_damaged(
+    tmp_path: Path, shared: bytes
+) -> None:
+    encoded = b"".join(manifests.encode(Record(tree_of({"a": b"1"}), 1, Footprint(1))))
+    assert encoded.count(b'"shared":[]') == 1
+    (tmp_path / f"{KEY}.json").write_bytes(encoded.replace(b'"shared":[]', b'"shared":' + shared))
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(manifests.ManifestInvalid):
+        manifests.read(folder, f"{KEY}.json")
+    os.close(folder)
 
 
 def test_opening_500_models_with_200_000_files_reads_their_manifests_once_and_nothing_else(
