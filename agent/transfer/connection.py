@@ -3,13 +3,14 @@
 import base64
 import contextlib
 import http.client
+import io
 import re
 import select
 import socket
 import ssl
 import time
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
 from agent.errors import Retryable
@@ -63,13 +64,42 @@ class Pulse:
         return enough
 
 
+class _Incoming(io.RawIOBase):
+    """What a socket brings until a moment; a head that comes byte by byte does not end by then."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self.go_on()
+
+    def go_on(self) -> None:
+        self._until = time.monotonic() + SILENCE_SECONDS
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() > self._until:
+            raise TooSlow
+        return cast(int | None, self._source.readinto(buffer))
+
+    def close(self) -> None:
+        super().close()
+        self._source.close()
+
+
 class Response(http.client.HTTPResponse):
-    """One whose body can be had as it comes."""
+    """One whose head comes in time, and whose body can be had as it comes."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
+        super().__init__(sock, *args, **named)
+        self._incoming = _Incoming(self.fp.detach())
+        self.fp = io.BufferedReader(self._incoming)
 
     def read_some(self, buffer: memoryview) -> int:
         """What one look at the socket brings; 0 at the body's end. Raises OSError, HTTPException."""
         if self.fp is None:
             return 0
+        self._incoming.go_on()
         if self.chunked:
             data = self.read1(len(buffer))
             buffer[: len(data)] = data
@@ -259,14 +289,11 @@ def unreachable(url: str, exc: BaseException) -> Retryable:
     """A broken or silent connection, without the URL's query and user."""
     place = redact(url)
     if isinstance(exc, TooSlow):
-        return Retryable(
-            Reason.SOURCE_UNREACHABLE,
-            f"{place}: less than {LEAST_RATE} bytes a second for {SILENCE_SECONDS:.0f} s",
-        )
-    if isinstance(exc, TimeoutError):
-        return Retryable(
-            Reason.SOURCE_UNREACHABLE, f"{place}: no answer for {SILENCE_SECONDS:.0f} s"
-        )
-    # Never the exception's own text: some quote the URL, signature included.
-    detail = (exc.strerror if isinstance(exc, OSError) else None) or type(exc).__name__
-    return Retryable(Reason.SOURCE_UNREACHABLE, f"{place}: connection failed: {detail}")
+        why = f"less than {LEAST_RATE} bytes a second for {SILENCE_SECONDS:.0f} s"
+    elif isinstance(exc, TimeoutError):
+        why = f"no answer for {SILENCE_SECONDS:.0f} s"
+    else:
+        # Never the exception's own text: some quote the URL, signature included.
+        detail = (exc.strerror if isinstance(exc, OSError) else None) or type(exc).__name__
+        why = f"connection failed: {detail}"
+    return Retryable(Reason.SOURCE_UNREACHABLE, f"{place}: {why}")

@@ -1,5 +1,6 @@
 """Connections that several fetches share, and requests over them."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping
@@ -164,11 +165,9 @@ class Answer:
         # An answer that was not read to its end leaves bytes on the line: the connection is of no more use. Reading
         # on pays for the few bytes of a redirect or an error.
         if not self.ended and (self._response.length or _LITTLE + 1) <= _LITTLE:
-            try:
-                self._response.read()
-            except BROKEN:
-                self._connection.abort()
-        if self.ended:
+            with contextlib.suppress(*BROKEN):
+                self.read_into(memoryview(bytearray(_LITTLE)))
+        if self.ended and not self.missing:
             self._pool.give_back(self._connection)
         else:
             self._response.close()

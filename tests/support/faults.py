@@ -30,7 +30,7 @@ class Request:
 class Reply:
     """What goes out. cut_after: close after so many bytes of the body; stall_after: be silent from there on.
 
-    rate: bytes of the body per second. raw: goes out instead of all that, as it is; then the connection is closed.
+    rate: bytes of the body per second, or of raw. raw: goes out instead of all that, as it is; then the connection is closed.
     """
 
     status: int = 200
@@ -128,7 +128,7 @@ class FaultServer:
     def _send(self, connection: socket.socket, reply: Reply) -> bool:
         """False when the connection must not be used again."""
         if reply.raw is not None:
-            connection.sendall(reply.raw)
+            self._send_at(connection, reply.raw, reply.rate)
             return False
         headers = dict(reply.headers)
         if reply.chunked:
@@ -145,12 +145,18 @@ class FaultServer:
             body = b"%x\r\n%s\r\n" % (len(body), body) if body else b""
             if limit is None:
                 body += b"0\r\n\r\n"
-        step = max(1, reply.rate // 20) if reply.rate else max(1, len(body))
-        for at in range(0, len(body), step):
-            if reply.rate and self._stop.wait(1 / 20):
-                return False
-            connection.sendall(body[at : at + step])
+        if not self._send_at(connection, body, reply.rate):
+            return False
         if reply.stall_after is not None:
             while not self._stop.is_set():
                 time.sleep(0.05)
         return limit is None
+
+    def _send_at(self, connection: socket.socket, content: bytes, rate: int | None) -> bool:
+        """False when the server ends before."""
+        step = max(1, rate // 20) if rate else max(1, len(content))
+        for at in range(0, len(content), step):
+            if rate and self._stop.wait(1 / 20):
+                return False
+            connection.sendall(content[at : at + step])
+        return True

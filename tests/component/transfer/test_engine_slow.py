@@ -74,6 +74,34 @@ async def test_a_server_that_sends_a_byte_now_and_then_is_left(
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 206 X\r\nX-Long: " + b"x" * 10_000,
+        b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 10_000,
+        b"HTTP/1.1 500 X\r\nContent-Length: 10000\r\n\r\n" + b"x" * 10_000,
+    ],
+    ids=["head", "chunk", "refusal"],
+)
+async def test_a_server_that_drips_around_the_bytes_is_left_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes
+) -> None:
+    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
+
+    def answer(request: Request) -> Reply:
+        if request.number == 0:
+            return Reply(raw=raw, rate=100)
+        return ranged(CONTENT, request)
+
+    fetching = Fetching(tmp_path, connections=1)
+    fetching.part_size = len(CONTENT)
+    started = time.monotonic()
+    with FaultServer(answer) as server:
+        await fetching.fetch([remote("f", CONTENT)], Signer(server.url))
+    assert fetching.content("f") == CONTENT
+    assert time.monotonic() - started < 20
+
+
 async def test_a_source_that_only_drips_is_a_failure_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
