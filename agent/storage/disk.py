@@ -9,12 +9,18 @@ import functools
 import logging
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import wait
+
+from agent.daemons import Daemons
 
 # Not structlog, whose import `pull` would wait for; a node routes both the same way.
 log = logging.getLogger(__name__)
 
 _RENAME_EXCHANGE = 2
+# A disk makes one flush of what is asked of it at once: 5,000 small files that syncfs has written take 0.1 to 0.2 s of fsync by four or
+# by eight threads, and by one 0.3 s at rest and 1.5 to 4.6 s while others write (ext4, NVMe).
+_SYNCS = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.renameat2.argtypes = (
@@ -65,6 +71,16 @@ class Disk:
         """One file or folder becomes durable."""
         os.fsync(fd)
 
+    def sync_several(self, fds: Sequence[int]) -> None:
+        """The same for several files at once; on an error some may be durable."""
+        asked = [
+            _syncing.submit(_sync_each, fds[first::_SYNCS])
+            for first in range(min(_SYNCS, len(fds)))
+        ]
+        wait(asked)
+        for each in asked:
+            each.result()
+
     def sync_all(self, fd: int) -> None:
         """The whole file system of `fd` becomes durable."""
         _check(_libc.syncfs(fd))
@@ -93,6 +109,14 @@ class Disk:
 
     def chgrp(self, fd: int, gid: int) -> None:
         os.fchown(fd, -1, gid)
+
+
+_syncing = Daemons(_SYNCS, name="sync")
+
+
+def _sync_each(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.fsync(fd)
 
 
 def _check(result: int) -> None:

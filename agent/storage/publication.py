@@ -23,8 +23,9 @@ import os
 import secrets
 import stat
 from array import array
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from agent.errors import Retryable
 from agent.manifest import safe_path
@@ -40,6 +41,8 @@ from shared.domain.reasons import Reason
 # From here on one syncfs, which writes everything in one go, comes before the fsync of each file, which then has only
 # to report that file's errors: 5,000 files take 0.3 s instead of 1.1 s on ext4/NVMe.
 _MANY_FILES = 32
+# Open at a time, to be synced together.
+_AT_ONCE = 64
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 _CANNOT_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -155,10 +158,11 @@ def _prepare(
         times = array("q")
 
         def finished() -> Iterator[Entry]:
-            for file in tree.files:
-                found = _finish_file(layout, disk, root, file)
-                times.append(found.st_mtime_ns)
-                yield Entry(file.path, found)
+            left = iter(tree.files)
+            while some := tuple(islice(left, _AT_ONCE)):
+                for file, found in zip(some, _finish_files(layout, disk, root, some), strict=True):
+                    times.append(found.st_mtime_ns)
+                    yield Entry(file.path, found)
             for path in sorted(folders, reverse=True):
                 with contextlib.suppress(FileNotFoundError):
                     yield Entry(path, _finish_folder(layout, disk, root, path))
@@ -218,29 +222,41 @@ def prune(disk: Disk, root: int, wanted: Container[str]) -> list[str]:
     return folders
 
 
-def _finish_file(layout: Layout, disk: Disk, root: int, file: TreeFile) -> os.stat_result:
-    """Read-only for all but the owner, since a hard link may stand in several trees; executables stay executable."""
+def _finish_files(
+    layout: Layout, disk: Disk, root: int, files: Sequence[TreeFile]
+) -> list[os.stat_result]:
+    """Readable by everybody, and durable."""
+    with contextlib.ExitStack() as stack:
+        fds: list[int] = []
+        for file in files:
+            fds.append(_open_staged(root, file))
+            stack.callback(os.close, fds[-1])
+            _set_rights(layout, disk, fds[-1], file)
+        disk.sync_several(fds)
+        return [os.fstat(fd) for fd in fds]
+
+
+def _open_staged(root: int, file: TreeFile) -> int:
     try:
-        fd = open_beneath(root, file.path, os.O_RDONLY)
+        return open_beneath(root, file.path, os.O_RDONLY)
     except FileNotFoundError as exc:
         raise Retryable(Reason.DISK_ERROR, f"staged file {file.path!r} is missing") from exc
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != file.size:
-            raise Retryable(
-                Reason.DISK_ERROR,
-                f"staged file {file.path!r} has {found.st_size} bytes, its manifest says {file.size}",
-            )
-        if found.st_nlink == 1:
-            if layout.gid is not None and found.st_gid != layout.gid:
-                give_group(disk, fd, layout.gid)
-            mode = 0o755 if found.st_mode & 0o111 else 0o644
-            if stat.S_IMODE(found.st_mode) != mode:
-                disk.chmod(fd, mode)
-        disk.sync(fd)
-        return os.fstat(fd)
-    finally:
-        os.close(fd)
+
+
+def _set_rights(layout: Layout, disk: Disk, fd: int, file: TreeFile) -> None:
+    """Read-only for all but the owner, since a hard link may stand in several trees; executables stay executable."""
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_size != file.size:
+        raise Retryable(
+            Reason.DISK_ERROR,
+            f"staged file {file.path!r} has {found.st_size} bytes, its manifest says {file.size}",
+        )
+    if found.st_nlink == 1:
+        if layout.gid is not None and found.st_gid != layout.gid:
+            give_group(disk, fd, layout.gid)
+        mode = 0o755 if found.st_mode & 0o111 else 0o644
+        if stat.S_IMODE(found.st_mode) != mode:
+            disk.chmod(fd, mode)
 
 
 def _finish_folder(layout: Layout, disk: Disk, root: int, path: str) -> os.stat_result:

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,8 @@ class CrashingDisk(Disk):
         if self.steps == self._after:
             if name == "write":
                 os.write(args[0], bytes(args[1][: len(args[1]) // 2]))
+            if name == "sync_several":
+                self._synced(args[0][: len(args[0]) // 2])
             self.power_off()
             raise Crash
         self.steps += 1
@@ -85,7 +87,9 @@ class CrashingDisk(Disk):
             case "create":
                 self._remember(os.dup(result))
             case "sync":
-                self._forget(os.fstat(args[0]).st_ino)
+                self._synced(args[:1])
+            case "sync_several":
+                self._synced(args[0])
             case "sync_all":
                 for inode in list(self._dirty):
                     self._forget(inode)
@@ -98,6 +102,10 @@ class CrashingDisk(Disk):
             os.ftruncate(fd, 0)
             os.close(fd)
         self._dirty.clear()
+
+    def _synced(self, fds: Sequence[int]) -> None:
+        for fd in fds:
+            self._forget(os.fstat(fd).st_ino)
 
     def _remember(self, fd: int) -> None:
         self._dirty[os.fstat(fd).st_ino] = fd

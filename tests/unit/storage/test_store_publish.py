@@ -4,14 +4,16 @@ import errno
 import os
 import stat
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.errors import Retryable, Stalled
+from agent.storage.disk import Disk
 from agent.storage.store import Store
 from shared.domain.reasons import Reason
 from tests.support.disks import SteppingDisk, counting_disk, failing_disk
@@ -248,7 +250,7 @@ def test_a_foreign_tree_that_lacks_a_file_is_not_adopted(store: Store, tmp_path:
         (errno.EMFILE, Retryable, Reason.DISK_ERROR, "too many files open"),
     ],
 )
-@pytest.mark.parametrize("step", ["sync", "create", "write", "exchange"])
+@pytest.mark.parametrize("step", ["sync", "sync_several", "create", "write", "exchange"])
 def test_a_failing_disk_leaves_the_old_tree_and_says_why(
     tmp_path: Path, step: str, code: int, error: type[Exception], reason: Reason, text: str
 ) -> None:
@@ -299,12 +301,41 @@ def test_staging_survives_a_restart_and_can_be_discarded(tmp_path: Path) -> None
     store.close()
 
 
-def test_many_small_files_are_synced_in_one_go_and_each_is_asked_for_errors(
+def test_many_small_files_are_written_in_one_go_and_each_is_asked_for_errors(
     tmp_path: Path,
 ) -> None:
     steps: list[str] = []
-    store = Store.open(tmp_path, disk=counting_disk(steps))
+    asked: list[int] = []
+
+    def before(name: str, *args: Any) -> None:
+        steps.append(name)
+        if name == "sync_several":
+            asked.extend(os.fstat(fd).st_ino for fd in args[0])
+
+    store = Store.open(tmp_path, disk=SteppingDisk(before))
     publish(store, {f"f{number}": b"x" for number in range(300)})
     assert steps.count("sync_all") == 1
-    assert steps.count("sync") >= 300
+    published = [path.stat().st_ino for path in (tmp_path / "models" / KEY).iterdir()]
+    assert sorted(asked) == sorted(published)
+    assert len(published) == 300
+    store.close()
+
+
+def test_one_file_of_many_that_cannot_be_written_back_keeps_all_from_being_published(
+    tmp_path: Path,
+) -> None:
+    class BadSpot(Disk):
+        def sync_several(self, fds: Sequence[int]) -> None:
+            unsyncable, end = os.pipe()
+            try:
+                super().sync_several([*fds[:10], unsyncable, *fds[10:]])
+            finally:
+                os.close(unsyncable)
+                os.close(end)
+
+    store = Store.open(tmp_path, disk=BadSpot())
+    with pytest.raises((Retryable, Stalled)):
+        publish(store, {f"f{number}": b"x" for number in range(50)})
+    assert not (tmp_path / "models" / KEY).exists()
+    assert store.trees() == {}
     store.close()
