@@ -233,6 +233,30 @@ def test_what_verify_finds_beside_a_running_agent_is_repaired_by_it(
     assert moved(agent) - before == len(SMALL)
 
 
+def test_rot_that_reading_again_finds_is_told_and_repaired(
+    start_agent: StartAgent, web: WebServer
+) -> None:
+    # Everything is always due.
+    agent, work = start_agent("copies-rotten", max_bytes_per_second=200_000, scrub_days=1e-9)
+    uri = f"{web.url}/small.bin"
+    work.set(model("llama", uri))
+    work.wait_downloaded("llama")
+    assert agent.stop() == 0
+    file = agent.models / storage_key(uri) / "small.bin"
+    times, mounted = file.stat(), file.open("rb")
+    file.write_bytes(b"x" * times.st_size)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with mounted:
+        agent.start_ready()
+        found = work.wait_report("llama", state="ModelDownloading", reason="Repairing")
+        assert "small.bin" in found["message"]
+        work.wait_downloaded("llama")
+        # Another file has its name; who has the rotten one open keeps that.
+        assert mounted.read() == b"x" * times.st_size
+    assert file.read_bytes() == SMALL
+    assert moved(agent) == len(SMALL)
+
+
 def emptied(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink()

@@ -46,6 +46,7 @@ from tests.component.agent.terminal import files_below
 from tests.support.archives import tar_files
 from tests.support.disks import failing_disk
 from tests.support.faults import FaultServer, Reply, Request, ranged
+from tests.support.mounts import remount, tmpfs
 from tests.support.rights import SOMEBODY, modes_count
 from tests.support.servers.web import WebServer
 
@@ -192,6 +193,20 @@ async def test_a_disk_that_gives_an_error_is_told_as_such(web: WebServer, root: 
         await board.wait(lambda reasons: Reason.DISK_ERROR in reasons)
     (failed,) = board.statuses[-1].models or ()
     assert "input/output error" in (failed.message or "")
+
+
+async def test_a_copy_that_did_not_fit_goes_on_by_itself_when_space_comes_free(
+    web: WebServer, root: Path
+) -> None:
+    web.put("wide.bin", os.urandom(12 * MIB))
+    with tmpfs(root, "size=8m"):
+        async with agent(root, f"{web.url}/wide.bin") as board:
+            await board.wait(lambda reasons: Reason.INSUFFICIENT_STORAGE in reasons)
+            (failed,) = board.statuses[-1].models or ()
+            assert (failed.message or "").startswith("needs 12.0 MiB")
+            remount(root, "size=32m")
+            # Long before the time that the status names.
+            await board.shows(lambda: board.reason == Reason.PUBLISHED)
 
 
 class Buggy:

@@ -130,6 +130,8 @@ async def test_large_files_come_from_git_lfs_verified_and_without_the_password(
     done = await copied(uri(git, "private/lfs"), tmp_path, loopback_policy, secret(git))
     assert done.files == {"model.bin": body, "small": b"s"}
     assert done.verified == {"model.bin": Strength.SHA256, "small": Strength.GIT_SHA1}
+    # The weakest file decides.
+    assert done.tree.verified_by is Strength.GIT_SHA1
     assert git.store.seen
     assert all("authorization" not in one.headers for one in git.store.seen)
     async with opened(uri(git, "private/lfs"), loopback_policy, secret(git)) as source:

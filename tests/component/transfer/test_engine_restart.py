@@ -70,6 +70,27 @@ async def test_blocks_that_cannot_be_read_while_their_digest_is_computed_are_fet
     assert fetching.content("f") == content
 
 
+async def test_only_the_range_that_the_disk_wrote_wrongly_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(8 * PART)
+    write, spoilt = os.pwrite, list[int]()
+
+    def pwrite(fd: int, data: memoryview, offset: int) -> int:
+        if offset == 3 * PART and not spoilt:
+            spoilt.append(offset)
+            return write(fd, bytes(len(data)), offset)
+        return write(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    fetching = Fetching(tmp_path)
+    with FaultServer(lambda r: ranged(content, r)) as server:
+        await fetching.fetch([remote("f", content, Algorithm.SHA256)], Signer(server.url))
+    assert spoilt
+    assert fetching.content("f") == content
+    assert fetching.moved == 9 * PART
+
+
 async def test_half_filled_models_that_are_read_again_do_not_keep_others_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
