@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from agent.storage import sharing
 from agent.storage.store import Store
 from shared.domain.storage_key import storage_key
 from tests.support.disks import Crash, CrashingDisk
@@ -38,8 +39,10 @@ class StoreMachine(RuleBasedStateMachine):
         write_files(self.root / "models" / "not-a-key", self.foreign["not-a-key"])
         self.store = Store.open(self.root)
         self.revision = 0
+        self.least_bytes, sharing._LEAST_BYTES = sharing._LEAST_BYTES, 1
 
     def teardown(self) -> None:
+        sharing._LEAST_BYTES = self.least_bytes
         self.store.close()
         shutil.rmtree(self.root)
 
@@ -61,6 +64,8 @@ class StoreMachine(RuleBasedStateMachine):
         for path in missing:
             self.make_room(staging.tree, path)
         write_files(staging.tree, missing)
+        files = tree_of(content, uri=uri).files
+        self.store.share(key, files, staging.tree, cancelled=threading.Event())
         return staging.tree
 
     def make_room(self, tree: Path, path: str) -> None:
