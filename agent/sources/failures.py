@@ -1,5 +1,8 @@
 """HTTP statuses of any source → what happens next."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from shared.domain.reasons import Reason
 
@@ -31,6 +34,17 @@ def http_failure(status: int, what: str, *, after: float | None = None) -> Fetch
 
 def unreachable(what: str, why: str) -> Retryable:
     return Retryable(Reason.SOURCE_UNREACHABLE, f"{what} cannot be reached: {why}")
+
+
+@contextmanager
+def listed(path: str) -> Iterator[None]:
+    """A file that was listed and is not there any more: the model changed, and the next listing tells to what."""
+    try:
+        yield
+    except Stalled as exc:
+        if exc.reason is not Reason.SOURCE_NOT_FOUND:
+            raise
+        raise SourceChanged(f"{path} is gone") from exc
 
 
 def already_told(error: BaseException) -> FetchError | None:

@@ -12,6 +12,7 @@ from agent.manifest import Manifest, RemoteFile, safe_path
 from agent.origin import LocalPath
 from agent.policy import SourcePolicy
 from agent.sources import listing
+from agent.sources.failures import listed
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri
 
@@ -40,10 +41,11 @@ class FileSource:
 
     async def sign(self, file: RemoteFile) -> LocalPath:
         """Checked again: a link may lead elsewhere by now."""
-        try:
-            return await aside(lambda _: self._local(file))
-        except OSError as exc:
-            raise _translate(exc, file.locator) from exc
+        with listed(file.locator):
+            try:
+                return await aside(lambda _: self._local(file))
+            except OSError as exc:
+                raise _translate(exc, file.locator) from exc
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -19,7 +19,7 @@ from agent.policy import SourcePolicy
 from agent.sources import listing
 from agent.sources.access import GenericAccess
 from agent.sources.addresses import check_host
-from agent.sources.failures import already_told, unreachable
+from agent.sources.failures import already_told, listed, unreachable
 from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri
 
@@ -69,7 +69,8 @@ class GenericSource:
         return listing.manifest(self._uri.text, await self._blocking(self._list))
 
     async def sign(self, file: RemoteFile) -> Readable:
-        now = await self._blocking(lambda: self._system()[0].info(file.locator))
+        with listed(f"{self._what}: {file.path}"):
+            now = await self._blocking(lambda: self._system()[0].info(file.locator))
         if now.get("size") != file.size or _version(now) != file.validator:
             raise SourceChanged(f"{self._what}: {file.path} changed at its source")
         return Readable(partial(self._open, file))

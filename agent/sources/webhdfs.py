@@ -14,7 +14,7 @@ from agent.policy import SourcePolicy
 from agent.sources import listing
 from agent.sources.access import HdfsAccess, tls
 from agent.sources.digests import from_hex
-from agent.sources.failures import http_failure
+from agent.sources.failures import http_failure, listed
 from agent.sources.json_answer import parsed_object
 from agent.sources.web import Answer, Web
 from shared.domain.reasons import Reason
@@ -66,7 +66,8 @@ class WebHdfsSource:
 
     async def sign(self, file: RemoteFile) -> SignedRequest:
         """Raises SourceChanged for a file that is not the listed one any more."""
-        status = await self._status(file.locator)
+        with listed(f"{self._what}: {file.path}"):
+            status = await self._status(file.locator)
         if _validator(status) != file.validator:
             raise SourceChanged(f"{self._what}: {file.path} changed at its source")
         return SignedRequest(

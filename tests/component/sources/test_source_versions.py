@@ -23,6 +23,7 @@ from tests.support.servers.registry import LAYER, RegistryServer
 from tests.support.servers.s3 import ADMIN, S3Server
 from tests.support.servers.web import WebServer
 from tests.support.servers.webhdfs import WebHdfsServer
+from tests.support.trees import read_files
 
 OLD, NEW = os.urandom(24 * MIB), os.urandom(24 * MIB)
 
@@ -166,3 +167,76 @@ async def test_what_is_replaced_meanwhile_is_published_in_one_version(
     published = tmp_path / "root" / "models" / outcome.tree.storage_key / "f"
     # What a server has begun to send it may send to its end.
     assert published.read_bytes() in ([OLD] if place.pinned else [OLD, NEW])
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A model of several files."""
+
+    uri: str
+    put: Callable[[str, bytes], object]
+    remove: Callable[[str], object]
+    entry: dict[str, str] = field(default_factory=dict)
+
+
+def _s3_folder(world: World) -> Folder:
+    server: S3Server = world.request.getfixturevalue("s3_server")
+    return Folder(
+        "s3://versions/folder",
+        lambda name, body: server.put("versions", f"folder/{name}", body),
+        lambda name: server.delete("versions", f"folder/{name}"),
+        _s3(world).entry,
+    )
+
+
+def _webhdfs_folder(world: World) -> Folder:
+    hdfs = world.stack.enter_context(WebHdfsServer())
+    return Folder(
+        f"webhdfs://{hdfs.place}/m",
+        lambda name, body: hdfs.put(f"/m/{name}", body),
+        lambda name: hdfs.remove(f"/m/{name}"),
+    )
+
+
+def _ftp_folder(world: World) -> Folder:
+    ftp = world.stack.enter_context(FtpServer())
+    entry = {"type": "ftp", "host": "127.0.0.1", "username": USER, "password": PASSWORD}
+    return Folder(
+        f"ftp://{ftp.place}/m",
+        lambda name, body: ftp.put(f"m/{name}", body),
+        lambda name: (ftp.files / "m" / name).unlink(),
+        entry,
+    )
+
+
+def _file_folder(world: World) -> Folder:
+    folder = world.folder / "source"
+    folder.mkdir()
+    return Folder(
+        f"file://{folder}",
+        lambda name, body: (folder / name).write_bytes(body),
+        lambda name: (folder / name).unlink(),
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [_s3_folder, _webhdfs_folder, _ftp_folder, _file_folder],
+    ids=["s3", "webhdfs", "ftp", "file"],
+)
+async def test_files_that_go_and_come_meanwhile_are_planned_anew(
+    make: Callable[[World], Folder], world: World, loopback_policy: SourcePolicy, tmp_path: Path
+) -> None:
+    folder, root = make(world), tmp_path / "root"
+    weights = os.urandom(16 * MIB)
+    folder.put("weights", weights)
+    folder.put("gone", os.urandom(8 * MIB))
+    policy = replace(loopback_policy, generic_schemes=frozenset({"ftp"}))
+    reader = GivenCredentials(Credentials.from_storage_config(folder.entry, {}))
+    async with under_way(folder.uri, root, policy, reader) as copy:
+        await copy.reaches(6 * MIB)
+        await asyncio.to_thread(folder.remove, "gone")
+        await asyncio.to_thread(folder.put, "new", b"n")
+        outcome = await copy.task
+    published = read_files(root / "models" / outcome.tree.storage_key)
+    assert published == {"weights": weights, "new": b"n"}

@@ -66,6 +66,9 @@ class WebHdfsServer:
         self._count += 1
         self._files[path] = _File(content, self._count)
 
+    def remove(self, path: str) -> None:
+        del self._files[path]
+
     def fill(self, folder: str, files: Mapping[str, bytes]) -> None:
         for name, content in files.items():
             self.put(f"{folder}/{name}", content)
