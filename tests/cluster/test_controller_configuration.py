@@ -120,6 +120,7 @@ def test_what_is_wrong_with_the_installation_is_said_with_the_command_that_mends
     plane.kubectl("patch", "crd", crd, "--type=json", "-p", json.dumps(stripped))
     scene.wait(lambda: controller.get("/readyz")[0] == 503, "not ready")
     assert "lacks status.progress" in controller.get("/readyz")[1]
+    assert 'problem{reason="CRDsOutdated"} 1.0' in controller.get("/metrics")[1]
     assert "kubectl apply --server-side --force-conflicts -k deploy/crds" in controller.output()
     plane.kubectl("apply", "--server-side", "--force-conflicts", "-k", "deploy/crds")
     scene.wait(lambda: controller.ready, "ready again")

@@ -110,6 +110,26 @@ def test_nodes_come_change_their_labels_and_go(scene: Scene) -> None:
     scene.wait(lambda: scene.work_list("c") is None, "work list of the deleted node is gone")
     scene.wait(lambda: scene.node_states().keys() == {"a", "b"}, "status without the node")
 
+    def counted() -> bool:
+        status = (scene.read("localmodelnodegroup", "gpu") or {})["status"]
+        return bool(status["nodes"] == {"total": 2, "ready": 2} and status["caches"] == 1)
+
+    scene.wait(counted, "the group's too")
+
+
+def test_nothing_is_placed_through_a_group_whose_pods_would_see_another_folder(
+    scene: Scene, fleet: FleetThread
+) -> None:
+    scene.wait(lambda: scene.work_list("a") is not None, "the agents are asked")
+    fleet.change(host_path="/data")
+    for seen in (lambda: scene.events("gpu"), lambda: {scene.condition()["reason"]}):
+        scene.wait(lambda seen=seen: "PathMismatch" in seen(), "told")  # type: ignore[misc]
+        scene.add_cache()
+    assert "serves /models, the node's agent fills /data" in scene.condition()["message"]
+    assert scene.work_list("a") == []
+    fleet.change(host_path="/models")
+    scene.wait(scene.ready, "placed by itself")
+
 
 def test_a_node_that_is_not_ready_is_counted_and_comes_back(scene: Scene) -> None:
     scene.control_plane.set_node_ready(scene.name("b"), False)
@@ -182,7 +202,10 @@ def test_what_does_not_fit_waits_and_is_placed_when_space_comes_free(scene: Scen
     scene.wait(lambda: scene.condition("second")["reason"] == "NoSpace", "no space is told")
     message = scene.condition("second")["message"]
     assert "needs 4.0 GiB" in message
+    assert f"group {scene.name('gpu')} allows 10.0 GiB per node" in message
     assert f"{scene.name('first')} (8.0 GiB)" in message
+    assert scene.node_states("second") == dict.fromkeys(("a", "b"), "NodeDownloadPending")
+    assert scene.status("second")["copies"]["pending"] == 2
     assert scene.work_list("a") == ["first"]
     scene.add_group("gpu", limit="12Gi")
     scene.wait(lambda: scene.ready("second"), "second is placed when the limit grows")
