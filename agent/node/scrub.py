@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 NOTES = "scrub"
 # Between looks for a tree that is due, and after trouble with the disk.
 _REST_SECONDS = 60.0
+# A tree that cannot be read, its manifest has rotted for example, does not keep the others waiting.
+_PUT_OFF = timedelta(hours=1)
 # Between looks whether the copies that are being fetched leave room.
 _BUSY_SECONDS = 1.0
 
@@ -59,6 +61,7 @@ class Scrub:
         self._clock = clock
         self._throttle = Throttle(None)
         self._readings: dict[str, Reading] = {}
+        self._put_off: dict[str, datetime] = {}
         self._reading: str | None = None
 
     async def run(self) -> None:
@@ -86,25 +89,33 @@ class Scrub:
 
     async def _step(self, blocking: Blocking) -> bool:
         """Reads the next few files; False when nothing is due."""
+        now = self._clock()
+        self._put_off = {key: until for key, until in self._put_off.items() if now < until}
         trees = self._store.trees()
         published = {key: tree.published_at for key, tree in trees.items()}
         sizes = {key: tree.size for key, tree in trees.items()}
-        now = self._clock()
-        key = next_tree(published, self._readings, sizes=sizes, now=now, period=self._period)
+        due = {key: moment for key, moment in published.items() if key not in self._put_off}
+        key = next_tree(due, self._readings, sizes=sizes, now=now, period=self._period)
         if key is None:
             return False
         self._throttle.set_rate(bytes_per_second(sum(sizes.values()), self._period))
-        reading = current(self._readings, key, published[key])
-        paths = await blocking(self._next_files, trees[key], reading.after)
-        if paths:
-            await self._read_again(blocking, key, paths)
-            note = Reading(published[key], paths[-1], reading.ended)
-        else:
-            note = Reading(published[key], ended=self._clock())
+        try:
+            note = await self._go_on(blocking, trees[key])
+        except FetchError:
+            self._put_off[key] = now + _PUT_OFF
+            raise
         known = {name: one for name, one in self._readings.items() if name in published}
         self._readings = {**known, key: note}
         await blocking(save, self._folder, self._readings)
         return True
+
+    async def _go_on(self, blocking: Blocking, tree: Tree) -> Reading:
+        reading = current(self._readings, tree.storage_key, tree.published_at)
+        paths = await blocking(self._next_files, tree, reading.after)
+        if not paths:
+            return Reading(tree.published_at, ended=self._clock())
+        await self._read_again(blocking, tree.storage_key, paths)
+        return Reading(tree.published_at, paths[-1], reading.ended)
 
     async def _read_again(self, blocking: Blocking, key: str, paths: tuple[str, ...]) -> None:
         self._reading = key

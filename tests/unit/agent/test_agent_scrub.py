@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.node import scrub
 from agent.node.scrub import Scrub, load, save
 from agent.planning.scrub import Reading, bytes_per_second, next_files, next_tree
 from agent.storage.store import Store
@@ -126,14 +127,14 @@ class Scene:
     def _count(self, count: int) -> None:
         self.bytes += count
 
-    async def run_until_ended(self) -> None:
-        """Every published tree was read to its end."""
+    async def run_until_ended(self, *keys: str) -> None:
+        """These published trees, or all of them, were read to their end."""
         running = asyncio.create_task(self.scrub().run())
         try:
             async with asyncio.timeout(20):
                 while not all(  # noqa: ASYNC110  # the file is the truth
                     (reading := load(self.root / ".localmodel").get(key)) and reading.ended
-                    for key in self.store.trees()
+                    for key in keys or self.store.trees()
                 ):
                     await asyncio.sleep(0.02)
         finally:
@@ -231,6 +232,19 @@ async def test_a_reading_goes_on_where_a_restart_interrupted_it(
     tree = publish(scene.store, {"a": b"1" * 9000, "b": b"2" * 7000})
     save(tmp_path / ".localmodel", {KEY: Reading(tree.published_at, after="a")})
     await scene.run_until_ended()
+    assert scene.bytes == 7000
+
+
+async def test_a_model_whose_manifest_has_rotted_keeps_no_other_from_being_read(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrub, "_REST_SECONDS", 0.05)
+    publish(scene.store, {"a": b"1" * 9000})
+    other = publish(scene.store, {"b": b"2" * 7000}, uri="hf://o/m")
+    # Begun, so it is its turn.
+    save(tmp_path / ".localmodel", {KEY: Reading(scene.store.trees()[KEY].published_at, after="A")})
+    rot(tmp_path / ".localmodel" / "manifests" / f"{KEY}.json")
+    await scene.run_until_ended(other.storage_key)
     assert scene.bytes == 7000
 
 
