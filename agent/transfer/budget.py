@@ -15,6 +15,8 @@ _SLICE_SECONDS: Final = 0.2
 BUFFER_BYTES: Final = 2 << 20
 # Places come free by themselves sooner than this, unless who holds them gets next to nothing.
 _PATIENCE_SECONDS: Final = 1.0
+# Where there are fewer places than owners, they are taken in turns: a new connection each time, and its first bytes.
+_TURN_SECONDS: Final = 30.0
 # What a slow rate makes of it: a multiple of what direct writes are aligned to.
 _LEAST_BITE: Final = 64 << 10
 
@@ -37,6 +39,7 @@ class Slots:
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._since: dict[str, float] = {}
+        self._taken = 0.0
         self._missed = 0
 
     def resize(self, capacity: int) -> None:
@@ -56,14 +59,15 @@ class Slots:
 
     def owed(self, owner: str) -> int:
         """How many of its places are due to others, who have waited for a while and have less than their share."""
-        share = max(1, self._capacity // max(1, len(self._held.keys() | self._waiting.keys())))
-        latest = time.monotonic() - _PATIENCE_SECONDS
+        share = self._capacity // max(1, len(self._held.keys() | self._waiting.keys()))
+        now = time.monotonic()
         due = sum(
-            min(len(turns), max(0, share - self._held[name]))
+            min(len(turns), max(0, max(1, share) - self._held[name]))
             for name, turns in self._waiting.items()
-            if name != owner and self._since[name] < latest
+            if name != owner and self._since[name] < now - _PATIENCE_SECONDS
         )
-        return max(0, min(due, self._held[owner] - share))
+        in_turns = not share and self._taken < now - _TURN_SECONDS
+        return max(0, min(due, self._held[owner] - (0 if in_turns else max(1, share))))
 
     @asynccontextmanager
     async def hold(self, owner: str) -> AsyncIterator[None]:
@@ -93,6 +97,7 @@ class Slots:
     async def _take(self, owner: str) -> None:
         if not self._waiting and self._held.total() < self._capacity:
             self._held[owner] += 1
+            self._taken = time.monotonic()
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append(turn)
@@ -117,7 +122,7 @@ class Slots:
         while self._waiting and self._held.total() < self._capacity:
             owner = min(self._waiting, key=lambda name: self._held[name])
             turn = self._waiting[owner].popleft()
-            self._since[owner] = time.monotonic()
+            self._since[owner] = self._taken = time.monotonic()
             self._tidy(owner)
             if not turn.done():
                 self._held[owner] += 1

@@ -10,6 +10,7 @@ import pytest
 
 from agent.manifest import Algorithm
 from agent.policy import SourcePolicy
+from agent.transfer import budget
 from agent.transfer.engine import Budget, Engine, FetchJob
 from agent.transfer.progress import Progress
 from tests.component.transfer.fetching import Signer, remote
@@ -97,3 +98,29 @@ async def test_who_has_given_way_goes_on_where_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "slow/a").read_bytes() == slow
     assert (tmp_path / "slow/b").read_bytes() == slow
     assert moved.snapshot().bytes_moved == 2 * len(slow)
+
+
+async def test_more_copies_than_places_come_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "_TURN_SECONDS", 1.0)
+    slow, fast = os.urandom(64 * MIB), os.urandom(2 * MIB)
+    moved = Progress()
+    engine = Engine(Budget(connections=1), policy=SourcePolicy.unrestricted(), part_size=8 * MIB)
+    with (
+        FaultServer(drip(slow)) as dripping,
+        FaultServer(lambda request: ranged(fast, request)) as quick,
+    ):
+        first = asyncio.create_task(
+            engine.fetch(job("slow", ["s"], slow, dripping.url, tmp_path), moved)
+        )
+        await full(engine, 1)
+        async with asyncio.timeout(15):
+            await engine.fetch(job("fast", ["f"], fast, quick.url, tmp_path), Progress())
+        before = moved.snapshot().bytes_moved
+        await asyncio.sleep(3)
+        assert moved.snapshot().bytes_moved > before
+        first.cancel()
+        await asyncio.wait([first])
+        await engine.close()
+    assert (tmp_path / "fast/f").read_bytes() == fast

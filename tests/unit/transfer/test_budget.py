@@ -56,6 +56,18 @@ async def test_what_others_wait_for_in_vain_is_owed_to_them_up_to_their_share(
         assert slots.owed("a") == 0
 
 
+async def test_fewer_places_than_owners_are_held_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_PATIENCE_SECONDS", -1.0)
+    slots = Slots(1)
+    async with slots.hold("a"):
+        waiting = asyncio.create_task(slots.hold("b").__aenter__())
+        await asyncio.sleep(0)
+        assert slots.owed("a") == 0
+        monkeypatch.setattr(budget, "_TURN_SECONDS", -1.0)
+        assert slots.owed("a") == 1
+    await asyncio.wait_for(waiting, 5)
+
+
 async def test_a_cancelled_wait_gives_its_place_to_the_next() -> None:
     slots = Slots(1)
     entered = asyncio.Event()
