@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import time
 import zlib
 from array import array
 from collections import Counter
@@ -310,6 +311,9 @@ def test_opening_500_models_with_200_000_files_reads_their_manifests_once_and_no
     assert [path for path in touched if tmp_path / "models" in path.parents] == []
     assert read <= sum(path.stat().st_size for path in folder.iterdir()) + (1 << 20)
     store.close()
+    began = time.monotonic()
+    Store.open(tmp_path).close()
+    assert time.monotonic() - began < 2
 
 
 def noting(call: Callable[..., Any], touched: list[Path]) -> Callable[..., Any]:
