@@ -77,6 +77,8 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=_READ_BUFFER,
         )
+        # It would repeat what is lost with a connection by itself: past the fence, and twice as often in an outage.
+        self._session._retry_connection = False
         self._proxy = configuration.proxy or _environment_proxy(str(configuration.host))
         self.fence: Callable[[], float] | None = None
         """Seconds for which writes may still be sent."""
