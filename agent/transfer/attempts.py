@@ -3,15 +3,18 @@
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Final
 
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.transfer import connection
 from agent.transfer.answers import RangesIgnored, Refused
+from agent.transfer.budget import Slots
 from agent.transfer.checksums import HashingCancelled
-from agent.transfer.flow import Flow
+from agent.transfer.flow import MOST_THREADS, Flow
+from agent.transfer.pace import Restraint
 from agent.transfer.routes import Routes
 from agent.transfer.unit import GaveWay, Unit
 from agent.transfer.workshop import Stopped
@@ -28,13 +31,16 @@ log = logging.getLogger(__name__)
 
 
 class Attempts:
-    """All attempts of one fetch: when its source asks one of them to wait, all do."""
+    """All attempts of one fetch: when its source asks one of them to wait, all do, and go on over fewer connections."""
 
     def __init__(self, key: str, *, routes: Routes, flow: Flow) -> None:
         self._key = key
         self._routes = routes
         self._flow = flow
         self._not_before = 0.0
+        self._restraint = Restraint(most=MOST_THREADS)
+        # Of the budget's places, those that the source lets this fetch have: others go on over all of theirs.
+        self._welcome = Slots(MOST_THREADS)
 
     @property
     def pause(self) -> float:
@@ -46,8 +52,28 @@ class Attempts:
         wait = error.after if error.after is not None else _pause(failures)
         if wait > _LONGEST_WAIT_SECONDS:
             raise error
-        self._flow.slow_down(error.reason)
+        self._flow.retries[error.reason] += 1
+        self._restraint.slow_down(now=monotonic(), share=self._flow.share)
+        self.tick()
         self._not_before = max(self._not_before, monotonic() + wait)
+
+    def tick(self) -> None:
+        """To be called as often as `Flow.tick`: the source is not spared for ever."""
+        self._welcome.resize(self._restraint.width(now=monotonic()))
+
+    @property
+    def idle(self) -> int:
+        """Places that nobody needs; negative when more are needed than there are."""
+        return min(slots.capacity - slots.wanted for slots in (self._flow.slots, self._welcome))
+
+    @asynccontextmanager
+    async def hold_several(self, most: int) -> AsyncIterator[int]:
+        """Places for this fetch, as `Slots.hold_several`."""
+        async with (
+            self._welcome.hold_several(self._key, most) as welcome,
+            self._flow.slots.hold_several(self._key, welcome) as count,
+        ):
+            yield count
 
     async def fetch(self, unit: Unit, receive: Callable[[Unit], Awaitable[None]]) -> None:
         """Until all parts of the unit are there, or void. Raises what repeating does not mend.
@@ -62,7 +88,10 @@ class Attempts:
             try:
                 await asyncio.sleep(self.pause)
                 await self._routes.sign(unit)
-                async with self._flow.slots.hold(self._key):
+                async with self._welcome.hold(self._key), self._flow.slots.hold(self._key):
+                    if self.pause:
+                        # Asked for while this one waited for its place.
+                        continue
                     began = monotonic()
                     await receive(unit)
                 return

@@ -47,6 +47,11 @@ class Flow:
         """Connections that the budget allows."""
         return places(self._budget)
 
+    @property
+    def share(self) -> int:
+        """Connections that each copy can have at least."""
+        return max(1, self.slots.capacity // max(1, self.copies))
+
     def set_budget(self, budget: Budget) -> None:
         """Takes effect at once for the rate, and for connections with each next part."""
         self._budget = budget
@@ -64,12 +69,6 @@ class Flow:
             latency=self.pool.latency,
         )
         self.slots.resize(width)
-
-    def slow_down(self, reason: Reason) -> None:
-        """A source asked for it."""
-        self.retries[reason] += 1
-        self._pace.slow_down(now=time.monotonic())
-        self.slots.resize(self._pace.width)
 
     def rest(self) -> None:
         """Nothing is fetched any more; what comes next may be elsewhere."""

@@ -13,6 +13,8 @@ _LOOK_SECONDS: Final = 0.5
 _GAIN: Final = 1.15
 # After a trial that brought nothing, or a source that asked to slow down.
 _REST_SECONDS: Final = 15.0
+# From one connection to as many as there may ever be.
+_DOUBLINGS: Final = 8
 TICK_SECONDS: Final = 0.25
 
 
@@ -27,18 +29,12 @@ class Pace:
         self._most = most
         self._since: tuple[float, int] | None = None
         self._trial: tuple[int, float] | None = None
-        self._warm_until = self._rest_until = self._slow_until = -math.inf
+        self._warm_until = self._rest_until = -math.inf
 
     def limit(self, most: int) -> None:
         """The budget changed."""
         self._most = most
         self.width = min(self.width, most)
-
-    def slow_down(self, *, now: float) -> None:
-        """A source had enough of us."""
-        self.width = max(1, self.width // 2)
-        self._since = self._trial = None
-        self._slow_until = self._rest_until = now + _REST_SECONDS
 
     def look(
         self, *, now: float, moved: int, wanted: int, copies: int, latency: float | None
@@ -49,7 +45,7 @@ class Pace:
         them. latency: seconds until answers begin, None before the first.
         """
         each = _NEAR + int((latency or 0) * _PER_SECOND)
-        least = 1 if now < self._slow_until else each * max(1, copies)
+        least = each * max(1, copies)
         self.width = min(self._most, max(self.width, least))
         if now < self._warm_until or (wanted <= self.width and self._trial is None):
             self._since = None
@@ -77,3 +73,23 @@ class Pace:
             self._trial = (self.width, rate)
             self.width = min(self._most, 2 * self.width)
             self._warm_until = now + _WARM_SECONDS
+
+
+class Restraint:
+    """How many connections one copy may have: each time its source asks to slow down, half of them; after a rest, twice as many each second.
+
+    Times are a monotonic clock's.
+    """
+
+    def __init__(self, *, most: int) -> None:
+        self._width = most
+        self._rest_until = -math.inf
+
+    def slow_down(self, *, now: float, share: int) -> None:
+        """The source had enough of us. share: connections that the copy could have had."""
+        self._width = max(1, min(self.width(now=now), share) // 2)
+        self._rest_until = now + _REST_SECONDS
+
+    def width(self, *, now: float) -> int:
+        rested = min(now - self._rest_until, _DOUBLINGS)
+        return self._width << max(0, int(rested))

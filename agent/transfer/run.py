@@ -134,7 +134,7 @@ class Run:
             try:
                 await asyncio.sleep(self._attempts.pause)
                 await self._routes.sign(unit)
-                async with self._flow.slots.hold_several(self._key, self._share(unit)) as width:
+                async with self._attempts.hold_several(self._share(unit)) as width:
                     crowd = Crowd(
                         unit,
                         self._shop,
@@ -169,6 +169,7 @@ class Run:
     async def _watch(self, group: asyncio.TaskGroup) -> None:
         while not self._closing.over.is_set():
             self._flow.tick()
+            self._attempts.tick()
             self._give_way()
             self._relieve(group)
             with contextlib.suppress(TimeoutError):
@@ -188,8 +189,7 @@ class Run:
 
         One part more than there are connections waits, which shows that more of them may be worth while.
         """
-        idle = self._flow.slots.capacity + 1 - self._flow.slots.wanted
-        for _ in range(0 if self._todo else idle):
+        for _ in range(0 if self._todo else self._attempts.idle + 1):
             slowest = max(self._running, key=Unit.seconds_left, default=None)
             if slowest is None or slowest.seconds_left() < _WORTH_SECONDS:
                 break

@@ -1,7 +1,8 @@
-"""A source that hardly sends anything does not keep the connections from others."""
+"""A source that hardly sends anything, or asks to slow down, does not keep the connections from others."""
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from agent.manifest import Algorithm
 from agent.policy import SourcePolicy
-from agent.transfer import budget
+from agent.transfer import attempts, budget
 from agent.transfer.engine import Budget, Engine, FetchJob
 from agent.transfer.progress import Progress
 from tests.component.transfer.fetching import Signer, remote
@@ -28,6 +29,24 @@ def drip(content: bytes, rate: int = DRIP) -> Callable[[Request], Reply]:
         return Reply(reply.status, reply.headers, reply.body, rate=rate)
 
     return answer
+
+
+class Held:
+    """A good source whose answers wait until they are let go. now: how many wait."""
+
+    def __init__(self, content: bytes) -> None:
+        self.go = threading.Event()
+        self.now = 0
+        self._content = content
+        self._lock = threading.Lock()
+
+    def __call__(self, request: Request) -> Reply:
+        with self._lock:
+            self.now += 1
+        self.go.wait(60)
+        with self._lock:
+            self.now -= 1
+        return ranged(self._content, request)
 
 
 def job(key: str, names: list[str], content: bytes, url: str, folder: Path) -> FetchJob:
@@ -124,3 +143,65 @@ async def test_more_copies_than_places_come_in_turns(
         await asyncio.wait([first])
         await engine.close()
     assert (tmp_path / "fast/f").read_bytes() == fast
+
+
+@pytest.mark.parametrize("kind", ["large", "small"])
+async def test_a_source_that_throttles_takes_no_connection_from_another_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(attempts, "_TRIES", 1000)
+    # In four ranges: what one copy has at least, where answers begin at once.
+    content = os.urandom(32 * MIB)
+    names = ["b"] if kind == "large" else [f"b{number}" for number in range(64)]
+    refused = content if kind == "large" else content[: 20 << 10]
+    held = Held(content)
+    engine = Engine(Budget(connections=8), policy=SourcePolicy.unrestricted(), part_size=8 * MIB)
+
+    def more(refusals: int) -> None:
+        throttling.wait_for(len(throttling.requests) + refusals)
+
+    with (
+        FaultServer(lambda _: Reply(503, {"Retry-After": "1"})) as throttling,
+        FaultServer(held) as good,
+    ):
+        bad = asyncio.create_task(
+            engine.fetch(job("bad", names, refused, throttling.url, tmp_path), Progress())
+        )
+        await asyncio.to_thread(throttling.wait_for, 5)
+        fine = asyncio.create_task(
+            engine.fetch(job("fine", ["f"], content, good.url, tmp_path), Progress())
+        )
+        await asyncio.to_thread(
+            wait_until, lambda: held.now == 4, seconds=10, what="its connections", interval=0.01
+        )
+        await asyncio.to_thread(more, 2)
+        assert held.now == 4
+        held.go.set()
+        await fine
+        bad.cancel()
+        await asyncio.wait([bad])
+        await engine.close()
+    assert (tmp_path / "fine/f").read_bytes() == content
+
+
+async def test_who_waits_for_a_place_meanwhile_keeps_to_the_pause_that_a_source_asks_for(
+    tmp_path: Path,
+) -> None:
+    content = os.urandom(16 * MIB)
+    asked: list[float] = []
+
+    def answer(request: Request) -> Reply:
+        asked.append(time.monotonic())
+        if request.number == 0:
+            return Reply(429, {"Retry-After": "2"})
+        if request.number < 4:
+            time.sleep(1)
+        return ranged(content, request)
+
+    engine = Engine(Budget(connections=8), policy=SourcePolicy.unrestricted(), part_size=MIB)
+    with FaultServer(answer) as server:
+        await engine.fetch(job("f", ["f"], content, server.url, tmp_path), Progress())
+        await engine.close()
+    assert (tmp_path / "f/f").read_bytes() == content
+    # Four connections at first; what was under way before goes on.
+    assert min(asked[4:]) - asked[0] >= 2

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from agent.transfer.pace import TICK_SECONDS, Pace
+from agent.transfer.pace import TICK_SECONDS, Pace, Restraint
 
 
 @dataclass
@@ -70,15 +70,17 @@ def test_the_budget_is_never_exceeded_and_may_change() -> None:
 
 
 def test_a_source_that_asks_to_slow_down_is_asked_over_fewer_for_a_while() -> None:
-    network = Network(Pace(most=64), each=1e6, total=1e9, latency=0.04)
-    before = network.run(10)[-1]
-    network.pace.slow_down(now=network.now)
-    assert network.look() == before // 2
+    restraint = Restraint(most=64)
+    assert restraint.width(now=0) >= 64
+    restraint.slow_down(now=0, share=44)
+    assert restraint.width(now=0) == 22
     for _ in range(10):
-        network.pace.slow_down(now=network.now)
-    assert network.look() == 1
-    assert max(network.run(14)) == 1
-    assert network.run(30)[-1] > 16
+        restraint.slow_down(now=1, share=44)
+    assert restraint.width(now=1) == restraint.width(now=15) == 1
+    assert restraint.width(now=18) == 4
+    assert restraint.width(now=31) > 64
+    restraint.slow_down(now=31, share=8)
+    assert restraint.width(now=31) == 4
 
 
 def test_several_copies_have_their_share_each() -> None:
