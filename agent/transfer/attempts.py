@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Final
 
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
-from agent.transfer import connection
+from agent.transfer import silence
 from agent.transfer.answers import RangesIgnored, Refused
 from agent.transfer.budget import Slots
 from agent.transfer.checksums import HashingCancelled
@@ -114,7 +114,7 @@ class Attempts:
             except SourceChanged:
                 raise
             except Retryable as exc:
-                enough = (monotonic() - began) * connection.LEAST_RATE
+                enough = (monotonic() - began) * silence.LEAST_RATE
                 failures = 1 if unit.moved - before > enough else failures + 1
                 if failures >= _TRIES:
                     raise

@@ -3,28 +3,26 @@
 import base64
 import contextlib
 import http.client
-import io
 import re
 import select
 import socket
 import ssl
 import time
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Final, cast
 from urllib.parse import unquote, urlsplit
 
 from agent.errors import Retryable
 from agent.policy import Endpoint, SourcePolicy
 from agent.tls import Tls, verified
+from agent.transfer import silence
+from agent.transfer.response import Response
+from agent.transfer.silence import TooSlow
 from agent.transfer.tunnel import Tunnel
 from shared.domain.reasons import Reason
 from shared.domain.uri import redact
 
 CONNECT_SECONDS: Final = 10.0
-# No byte for this long: the peer is dead, another connection goes on from the last byte.
-SILENCE_SECONDS: Final = 30.0
-# A peer that sends less is as good as silent: 8 MiB would take more than two hours.
-LEAST_RATE: Final = 1 << 10
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 # Of a URL, its path and its query; no more is taken apart for each of many small files.
@@ -41,75 +39,6 @@ class Latency:
     def add(self, seconds: float) -> None:
         if self.least is None or seconds < self.least:
             self.least = seconds
-
-
-class TooSlow(TimeoutError):
-    """Something came now and then, but less than `LEAST_RATE`."""
-
-
-class Pulse:
-    """What a peer sends while somebody listens; times in which nobody does, because of a throttle or a disk, do not count."""
-
-    def __init__(self) -> None:
-        self._seconds, self._bytes = 0.0, 0
-
-    def beat(self, count: int, seconds: float) -> bool:
-        """False once it was less than `LEAST_RATE` for `SILENCE_SECONDS`."""
-        self._seconds += seconds
-        self._bytes += count
-        if self._seconds <= SILENCE_SECONDS:
-            return True
-        enough = self._bytes >= self._seconds * LEAST_RATE
-        self._seconds, self._bytes = 0.0, 0
-        return enough
-
-
-class _Incoming(io.RawIOBase):
-    """What a socket brings until a moment; a head that comes byte by byte does not end by then."""
-
-    def __init__(self, source: Any) -> None:
-        self._source = source
-        self.go_on()
-
-    def go_on(self) -> None:
-        self._until = time.monotonic() + SILENCE_SECONDS
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        if time.monotonic() > self._until:
-            raise TooSlow
-        return cast(int | None, self._source.readinto(buffer))
-
-    def close(self) -> None:
-        super().close()
-        self._source.close()
-
-
-class Response(http.client.HTTPResponse):
-    """One whose head comes in time, and whose body can be had as it comes."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
-        super().__init__(sock, *args, **named)
-        self._incoming = _Incoming(self.fp.detach())
-        self.fp = io.BufferedReader(self._incoming)
-
-    def read_some(self, buffer: memoryview) -> int:
-        """What one look at the socket brings; 0 at the body's end. Raises OSError, HTTPException."""
-        if self.fp is None:
-            return 0
-        self._incoming.go_on()
-        if self.chunked:
-            data = self.read1(len(buffer))
-            buffer[: len(data)] = data
-            return len(data)
-        count = self.fp.readinto1(buffer[: self.length])
-        if self.length is not None:
-            self.length -= count
-        if not count or self.length == 0:
-            self.close()
-        return count
 
 
 class Connection:
@@ -152,7 +81,7 @@ class Connection:
 
     def blocking_again(self) -> None:
         if self._http.sock is not None:
-            self._http.sock.settimeout(SILENCE_SECONDS)
+            self._http.sock.settimeout(silence.SILENCE_SECONDS)
 
     def request(self, url: str, headers: Mapping[str, str]) -> bytes:
         """A GET as it goes over the line. Raises ValueError for what would break out of it, and the policy's `Stalled`."""
@@ -221,18 +150,20 @@ class Connection:
             via = Endpoint.of(self._proxy.geturl())
             kind = Tunnel if via.scheme == "https" else http.client.HTTPSConnection
             connection: http.client.HTTPConnection = kind(
-                via.host, via.port, timeout=SILENCE_SECONDS, context=self.tls.context()
+                via.host, via.port, timeout=silence.SILENCE_SECONDS, context=self.tls.context()
             )
             connection.set_tunnel(host, port, headers=self._proxy_headers())
         elif self._proxy is not None:
             via = Endpoint.of(self._proxy.geturl())
-            connection = http.client.HTTPConnection(via.host, via.port, timeout=SILENCE_SECONDS)
+            connection = http.client.HTTPConnection(
+                via.host, via.port, timeout=silence.SILENCE_SECONDS
+            )
         elif self.endpoint.scheme == "https":
             connection = http.client.HTTPSConnection(
-                host, port, timeout=SILENCE_SECONDS, context=self.tls.context()
+                host, port, timeout=silence.SILENCE_SECONDS, context=self.tls.context()
             )
         else:
-            connection = http.client.HTTPConnection(host, port, timeout=SILENCE_SECONDS)
+            connection = http.client.HTTPConnection(host, port, timeout=silence.SILENCE_SECONDS)
         connection.response_class = Response
         # The one hook of http.client for how a socket is made; urllib3 and others rely on it as well.
         connection._create_connection = self._dial  # type: ignore[attr-defined]
@@ -257,7 +188,7 @@ class Connection:
                 sock.connect(place)
                 if self._proxy is not None and self._proxy.scheme == "https":
                     sock = self._secured(sock, host)
-                sock.settimeout(SILENCE_SECONDS)
+                sock.settimeout(silence.SILENCE_SECONDS)
                 return sock
             except OSError as exc:
                 sock.close()
@@ -289,9 +220,9 @@ def unreachable(url: str, exc: BaseException) -> Retryable:
     """A broken or silent connection, without the URL's query and user."""
     place = redact(url)
     if isinstance(exc, TooSlow):
-        why = f"less than {LEAST_RATE} bytes a second for {SILENCE_SECONDS:.0f} s"
+        why = f"less than {silence.LEAST_RATE} bytes a second for {silence.SILENCE_SECONDS:.0f} s"
     elif isinstance(exc, TimeoutError):
-        why = f"no answer for {SILENCE_SECONDS:.0f} s"
+        why = f"no answer for {silence.SILENCE_SECONDS:.0f} s"
     else:
         # Never the exception's own text: some quote the URL, signature included.
         detail = (exc.strerror if isinstance(exc, OSError) else None) or type(exc).__name__

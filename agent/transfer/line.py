@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.policy import Endpoint
-from agent.transfer import ask, connection
+from agent.transfer import ask, silence
 from agent.transfer.connection import Connection
 from agent.transfer.work import PartWork, Route
 
@@ -72,8 +72,8 @@ class Line:
     def is_left(self, now: float) -> bool:
         """Whether the peer is silent, or as good as that."""
         since = now - self.asked
-        drips = since > connection.SILENCE_SECONDS and self._have < since * connection.LEAST_RATE
-        return drips or now - self.heard > connection.SILENCE_SECONDS
+        drips = since > silence.SILENCE_SECONDS and self._have < since * silence.LEAST_RATE
+        return drips or now - self.heard > silence.SILENCE_SECONDS
 
     def pause(self, seconds: float) -> None:
         """Nobody listened for so long."""
@@ -87,9 +87,9 @@ class Line:
         """
         place = route.place
         request = self.via.request(place.url, {**ask.HEADERS, **place.headers})
-        room = _HEAD_BYTES + max(part.of.size or 0, _LITTLE)
-        if len(self._buffer) < room:
-            self._buffer = bytearray(room)
+        enough = room(part.of.size or 0)
+        if len(self._buffer) < enough:
+            self._buffer = bytearray(enough)
         self.head, self._have = None, 0
         self.heard = self.asked = time.monotonic()
         self.via.used = True
@@ -133,6 +133,11 @@ class Line:
             # TLS may hold more of what it has decrypted, and nothing would tell.
             if not isinstance(self.sock, ssl.SSLSocket) or self._have == len(self._buffer):
                 return
+
+
+def room(size: int) -> int:
+    """Bytes of memory for a file of `size` bytes."""
+    return _HEAD_BYTES + max(size, _LITTLE)
 
 
 def endpoint_of(part: PartWork) -> Endpoint:

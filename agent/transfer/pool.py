@@ -9,15 +9,9 @@ from typing import Final, Self
 from agent.errors import Stalled
 from agent.policy import Endpoint, SourcePolicy
 from agent.tls import Tls
-from agent.transfer.connection import (
-    BROKEN,
-    Connection,
-    Latency,
-    Pulse,
-    Response,
-    TooSlow,
-    unreachable,
-)
+from agent.transfer.connection import BROKEN, Connection, Latency, unreachable
+from agent.transfer.response import Response
+from agent.transfer.silence import Pulse, TooSlow
 from shared.domain.reasons import Reason
 from shared.domain.uri import redact
 
@@ -132,7 +126,7 @@ class Answer:
         filled, started, waited = 0, time.monotonic(), 0.0
         try:
             while filled < len(buffer) and waited < _FILL_SECONDS:
-                count = self._response.read_some(buffer[filled:])
+                count = self._response.read_some(buffer[filled:], _FILL_SECONDS - waited)
                 if count == 0:
                     break
                 filled += count

@@ -11,7 +11,7 @@ import pytest
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.manifest import Algorithm, Strength
 from agent.policy import SourcePolicy
-from agent.transfer import connection
+from agent.transfer import silence
 from agent.transfer.pages import Writing
 from shared.domain.reasons import Reason
 from tests.component.transfer.fetching import PART, Fetching, Signer, remote
@@ -46,7 +46,7 @@ async def test_a_cut_connection_goes_on_from_the_last_byte_written(
 async def test_a_silent_server_is_left_and_the_range_goes_on_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.3)
 
     def answer(request: Request) -> Reply:
         reply = ranged(CONTENT, request)

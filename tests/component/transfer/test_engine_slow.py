@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Retryable
-from agent.transfer import attempts, connection
+from agent.transfer import attempts, silence
 from shared.domain.reasons import Reason
 from tests.component.transfer.fetching import PART, Fetching, Signer, remote
 from tests.support.faults import FaultServer, Reply, Request, ranged
@@ -21,7 +21,7 @@ SOME = PART + PART // 2
 async def test_what_came_before_a_connection_broke_is_not_asked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.5)
 
     def answer(request: Request) -> Reply:
         reply = ranged(CONTENT, request)
@@ -59,7 +59,7 @@ async def test_a_server_that_sends_a_byte_now_and_then_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """It is never silent for long, and would take hours."""
-    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.5)
 
     def answer(request: Request) -> Reply:
         reply = ranged(CONTENT[:size], request)
@@ -86,7 +86,7 @@ async def test_a_server_that_sends_a_byte_now_and_then_is_left(
 async def test_a_server_that_drips_around_the_bytes_is_left_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes
 ) -> None:
-    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.5)
 
     def answer(request: Request) -> Reply:
         if request.number == 0:
@@ -105,7 +105,7 @@ async def test_a_server_that_drips_around_the_bytes_is_left_as_well(
 async def test_a_source_that_only_drips_is_a_failure_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.3)
     monkeypatch.setattr(attempts, "_BACKOFF_SECONDS", (0.01, 0.02))
 
     def answer(request: Request) -> Reply:
@@ -121,8 +121,8 @@ async def test_a_source_that_only_drips_is_a_failure_in_the_end(
 async def test_our_own_limit_is_no_slowness_of_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
-    monkeypatch.setattr(connection, "LEAST_RATE", 1 << 20)
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(silence, "LEAST_RATE", 1 << 20)
     fetching = Fetching(tmp_path, connections=1)
     fetching.bytes_per_second = PART // 2
     with FaultServer(lambda r: ranged(CONTENT, r)) as server:

@@ -13,7 +13,7 @@ import pytest
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.manifest import Algorithm, RemoteFile, Strength
 from agent.tls import Tls
-from agent.transfer import connection
+from agent.transfer import silence
 from shared.domain.reasons import Reason
 from tests.component.transfer.fetching import Fetching, Signer, remote
 from tests.support.faults import FaultServer, Reply, Request, ranged
@@ -156,7 +156,7 @@ async def test_bytes_after_the_announced_end_are_not_taken_for_the_next_answer(
 async def test_a_silent_connection_is_left_and_its_file_comes_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 0.5)
 
     def answer(request: Request) -> Reply:
         reply = good(request)
