@@ -77,7 +77,7 @@ def pull(
     anonymous: Anonymous = False,
     endpoint_url: Endpoint = None,
     region: Region = None,
-    connections: Annotated[int, typer.Option(min=1, max=256)] = 64,
+    connections: Annotated[int, typer.Option(min=1, max=256)] = 256,
     max_rate: Annotated[
         str, typer.Option(metavar="BYTES", help="Limit per second, such as 100Mi; 0 = unlimited.")
     ] = "0",

@@ -41,7 +41,7 @@ class PullOptions:
     allow: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     credentials: Credentials = Credentials()  # noqa: RUF009 — frozen
-    connections: int = 64
+    connections: int = 256
     max_rate: int = 0
     retries: int = 5
     quiet: bool = False

@@ -47,7 +47,10 @@ class AgentSettings(Settings):
         default=60, gt=0, description="Between looks at each published copy on disk."
     )
     connections: int = Field(
-        default=64, ge=1, le=256, description="Connections to sources, over all copies."
+        default=256,
+        ge=1,
+        le=256,
+        description="Connections to sources, over all copies; for large files only as many as memory_mib has 2 MiB for.",
     )
     parallel_copies: int = Field(
         default=4, ge=1, le=64, description="Copies that are fetched at a time."

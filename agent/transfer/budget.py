@@ -23,9 +23,12 @@ _LEAST_BITE: Final = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """connections: to all sources together. bytes_in_flight: received but not written. bytes_per_second: None = no limit."""
+    """connections: to all sources together; as many as this for small files alone, others need a thread and a buffer each.
 
-    connections: int = 64
+    bytes_in_flight: received but not written. bytes_per_second: None = no limit.
+    """
+
+    connections: int = 256
     bytes_in_flight: int = 128 << 20
     open_files: int = 256
     bytes_per_second: int | None = None

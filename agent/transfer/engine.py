@@ -67,6 +67,8 @@ class Engine:
         self._hashing = Daemons(_HASH_THREADS, name="hashing")
         self._reading = Daemons(_READ_THREADS, name="reading")
         self._runs: dict[int, Run] = {}
+        # Bytes of what is being fetched, and what the page cache could have.
+        self._size = self._memory = 0
 
     async def fetch(self, job: FetchJob, progress: Progress) -> tuple[FetchedFile, ...]:
         """Every file of the job, in its order, on disk and verified, but not yet synced.
@@ -76,8 +78,10 @@ class Engine:
         """
         root, journal = await self._in_thread(lambda: self._open(job))
         size = sum(file.size or 0 for file in job.files)
-        direct = past_cache(self._writing, size, memory=cache_memory())
-        shop = Workshop(root, self._flow.pool, self._flow.throttle, journal, progress, direct)
+        self._memory = cache_memory()
+        shop = Workshop(
+            root, self._flow.pool, self._flow.throttle, journal, progress, self._past_cache
+        )
         run = Run(
             files=job.files,
             origins=job.origins,
@@ -88,11 +92,13 @@ class Engine:
             part_size=self._part_size,
         )
         self._runs[id(run)] = run
+        self._size += size
         self._flow.copies = len(self._runs)
         try:
             return tuple(await run.run())
         finally:
             del self._runs[id(run)]
+            self._size -= size
             self._flow.copies = len(self._runs)
             if not self._runs:
                 self._rest()
@@ -123,6 +129,10 @@ class Engine:
         self._flow.pool.close()
         self._hashing.shutdown(wait=False, cancel_futures=True)
         self._reading.shutdown(wait=False, cancel_futures=True)
+
+    def _past_cache(self) -> bool:
+        """Asked by threads for each part, since other fetches come and go."""
+        return past_cache(self._writing, self._size, memory=self._memory)
 
     def _transfer_threads(self) -> Daemons:
         if self._threads is None:

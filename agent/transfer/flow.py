@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.transfer.budget import BUFFER_BYTES, Budget, Slots, Throttle
+from agent.transfer.line import room
 from agent.transfer.pace import Pace
 from agent.transfer.pool import Pool
 from shared.domain.reasons import Reason
@@ -51,6 +52,10 @@ class Flow:
     def share(self) -> int:
         """Connections that each copy can have at least."""
         return max(1, self.slots.capacity // max(1, self.copies))
+
+    def lines(self, largest: int) -> int:
+        """Connections for small files of at most `largest` bytes in a place: they share one thread, and its buffer's memory."""
+        return max(1, min(self._budget.connections // self.most, BUFFER_BYTES // room(largest)))
 
     def set_budget(self, budget: Budget) -> None:
         """Takes effect at once for the rate, and for connections with each next part."""

@@ -20,7 +20,7 @@ _LIMITS: Final = (
 
 
 class Writing(StrEnum):
-    """How large files are written. AUTO: through the page cache while the whole model fits into an eighth of it."""
+    """How large files are written. AUTO: through the page cache while all that is being fetched fits into an eighth of it."""
 
     AUTO = "auto"
     DIRECT = "direct"

@@ -134,11 +134,12 @@ class Run:
             try:
                 await asyncio.sleep(self._attempts.pause)
                 await self._routes.sign(unit)
-                async with self._attempts.hold_several(self._share(unit)) as width:
+                each = self._flow.lines(max((part.of.size or 0 for part in unit.parts), default=0))
+                async with self._attempts.hold_several(self._share(unit, each)) as places:
                     crowd = Crowd(
                         unit,
                         self._shop,
-                        width=width,
+                        width=places * each,
                         openers=self._crew.pools.transfer,
                         welcome=lambda: self._attempts.pause == 0,
                         leaves=lambda: self._owed > 0,
@@ -161,10 +162,10 @@ class Run:
             )
             self._start_lanes(group)
 
-    def _share(self, unit: Unit) -> int:
-        """Connections for a crowd; large files, for which round trips do not count, have the other half."""
-        width = self._flow.slots.capacity
-        return min(len(unit.parts), max(1, width // 2) if self._todo.units(1) else width)
+    def _share(self, unit: Unit, each: int) -> int:
+        """Places for a crowd; large files, for which round trips do not count, have the other half."""
+        width, enough = self._flow.slots.capacity, -(-len(unit.parts) // each)
+        return min(enough, max(1, width // 2) if self._todo.units(1) else width)
 
     async def _watch(self, group: asyncio.TaskGroup) -> None:
         while not self._closing.over.is_set():

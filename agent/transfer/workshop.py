@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,15 +19,20 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workshop:
-    """What the threads of one fetch share. root: open folder in which the files appear. direct: past the page cache."""
+    """What the threads of one fetch share. root: open folder in which the files appear. past_cache: whether to write past it now."""
 
     root: int
     pool: Pool
     throttle: Throttle
     journal: Journal
     progress: Progress
-    direct: bool = False
+    past_cache: Callable[[], bool]
     stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def direct(self) -> bool:
+        """Past the page cache."""
+        return self.past_cache()
 
     def check(self) -> None:
         if self.stop.is_set():
