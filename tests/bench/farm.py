@@ -192,7 +192,8 @@ class Farm(contextlib.ExitStack):
             rule = f"prefix={model.name}(%2F|/|&|$)"
             if number:
                 before = pages[number - 1][-1].name
-                rules.insert(0, (f"~(marker|continuation-token)=[^&]*{before}", f"/{name}"))
+                token = f"{model.name}(/|%2F|%252F){before}"
+                rules.insert(0, (f"~(marker|continuation-token)={token}", f"/{name}"))
             else:
                 rules.append((f"~{rule}", f"/{name}"))
         self._map("s3", rules)
