@@ -92,7 +92,7 @@ def given(secret: dict[str, Any]) -> Credentials:
 def test_files_that_are_no_manifests_are_what_their_title_says(
     block: Block, control_plane: ControlPlane, folder: Path
 ) -> None:
-    title = re.fullmatch(r'yaml title="([a-z.]+)"', block.kind)
+    title = re.fullmatch(r'yaml title="([a-z.-]+)"', block.kind)
     match title and title[1]:
         case "agent.yaml" | "controller.yaml" as name:
             (folder / name).write_text(block.text)
@@ -121,6 +121,9 @@ def test_files_that_are_no_manifests_are_what_their_title_says(
             assert {one["name"] for one in patch["env"]} < names
         case "alertmanager.yaml":
             assert yaml.safe_load(block.text)["receivers"]
+        case "argocd-cm.yaml":
+            # Its Lua is run in test_docs_argo_cd.
+            assert yaml.safe_load(block.text)["data"]
         case "prometheus.yaml":
             # promtool reads it in tests/monitoring.
             assert yaml.safe_load(block.text)["scrape_configs"]
