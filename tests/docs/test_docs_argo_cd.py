@@ -32,7 +32,7 @@ def conditions(true: str) -> list[dict[str, str]]:
 def test_argo_cd_tells_caches_that_are_ready_stalled_and_on_their_way(
     kind: str, status: dict[str, Any] | None, health: tuple[str, str]
 ) -> None:
-    lua: Any = LuaRuntime()
+    lua: Any = LuaRuntime(unpack_returned_tuples=True)
     cache = {"metadata": {"generation": 2}, **({"status": status} if status else {})}
     lua.globals().obj = lua.table_from(cache, recursive=True)
     script = yaml.safe_load(BLOCK.text)["data"][

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from agent.policy import SourcePolicy
+from agent.transfer import receive
 from agent.transfer.engine import Budget, Engine, FetchJob
+from agent.transfer.pages import Writer
 from agent.transfer.progress import Progress
 from tests.component.transfer.fetching import Fetching, Signer, remote
 from tests.support.faults import FaultServer, Reply, Request, ranged
@@ -148,6 +150,34 @@ async def test_connections_are_added_while_each_brings_more(tmp_path: Path) -> N
         assert server.accepted > 8
         await made.close()
     assert took < 10
+
+
+async def test_what_is_fetched_at_once_shares_the_page_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of two models fits into an eighth of memory, both together do not."""
+    written: dict[str, list[bool]] = {"a": [], "b": []}
+
+    class Watched(Writer):
+        def __init__(self, fd: int, *, direct: bool) -> None:
+            super().__init__(fd, direct=direct)
+            written[Path(f"/proc/self/fd/{fd}").readlink().name].append(direct)
+
+    monkeypatch.setattr(receive, "Writer", Watched)
+    monkeypatch.setattr("agent.transfer.engine.cache_memory", lambda: 8 * 20 * MIB)
+    content = os.urandom(16 * MIB)
+    with FaultServer(paced(content, 4 * MIB)) as server, engine(Budget(), part_size=MIB) as made:
+        first = asyncio.create_task(made.fetch(job("a", content, server.url, tmp_path), Progress()))
+        await asyncio.to_thread(server.wait_for, 6)
+        assert set(written["a"]) == {False}
+        alone = len(written["a"])
+        await made.fetch(job("b", content, server.url, tmp_path), Progress())
+        assert set(written["b"]) == {True}
+        await first
+        assert written["a"][alone + 1]
+        await made.fetch(job("b", content, server.url, tmp_path / "again"), Progress())
+        assert not written["b"][-1]
+        await made.close()
 
 
 @pytest.mark.parametrize("small", [False, True])

@@ -12,8 +12,11 @@ import pytest
 
 from agent.errors import FetchError, Retryable, SourceChanged, Stalled
 from agent.manifest import Algorithm, RemoteFile, Strength
+from agent.policy import SourcePolicy
 from agent.tls import Tls
 from agent.transfer import silence
+from agent.transfer.engine import Budget, Engine, FetchJob
+from agent.transfer.progress import Progress
 from shared.domain.reasons import Reason
 from tests.component.transfer.fetching import Fetching, Signer, remote
 from tests.support.faults import FaultServer, Reply, Request, ranged
@@ -319,3 +322,31 @@ async def test_cancelling_ends_within_two_seconds(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await attempt
         assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(("size", "most"), [(1000, 16), (900_000, 8)])
+async def test_they_have_more_connections_than_large_files_in_the_same_memory(
+    tmp_path: Path, size: int, most: int
+) -> None:
+    """Four places of 2 MiB each, in which two files of 900 kB fit."""
+    content = os.urandom(size)
+    lock, busy, seen = threading.Lock(), 0, 0
+
+    def answer(request: Request) -> Reply:
+        nonlocal busy, seen
+        with lock:
+            busy += 1
+            seen = max(seen, busy)
+        time.sleep(0.05)
+        with lock:
+            busy -= 1
+        return ranged(content, request)
+
+    budget = Budget(connections=16, bytes_in_flight=8 << 20)
+    engine = Engine(budget, policy=SourcePolicy.unrestricted())
+    files = tuple(remote(f"f{number}", content) for number in range(100))
+    with FaultServer(answer) as server:
+        job = FetchJob("key", files, (Signer(server.url),), tmp_path / "tree", tmp_path / "journal")
+        await engine.fetch(job, Progress())
+        await engine.close()
+    assert 4 < seen <= most

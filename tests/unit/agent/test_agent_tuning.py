@@ -29,7 +29,7 @@ async def test_a_changed_file_changes_the_budget_and_a_broken_one_does_not(tmp_p
     file.unlink()
     await asyncio.sleep(0.05)
     changed = await after("node_name: a\nmemory_mib: 16\n")
-    assert (changed.connections, changed.bytes_in_flight) == (64, 16 << 20)
+    assert (changed.connections, changed.bytes_in_flight) == (256, 16 << 20)
     assert changed.bytes_per_second is None
     assert used.empty()
     task.cancel()
