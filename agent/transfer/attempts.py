@@ -110,7 +110,7 @@ class Attempts:
                     raise exc.final from exc
                 unit.refused.add(work)
             except GaveWay:
-                unit.wait()
+                unit.began = None
             except SourceChanged:
                 raise
             except Retryable as exc:

@@ -35,7 +35,10 @@ class Budget:
 
 
 class Slots:
-    """A number of places, one held per unit of work; whoever holds the fewest gets the next one. For one event loop."""
+    """A number of places, one held per unit of work; whoever holds the fewest gets the next one, and of several who waits longest.
+
+    For one event loop.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -123,7 +126,7 @@ class Slots:
 
     def _give(self) -> None:
         while self._waiting and self._held.total() < self._capacity:
-            owner = min(self._waiting, key=lambda name: self._held[name])
+            owner = min(self._waiting, key=lambda name: (self._held[name], self._since[name]))
             turn = self._waiting[owner].popleft()
             self._since[owner] = self._taken = time.monotonic()
             self._tidy(owner)

@@ -35,8 +35,8 @@ _LOOK_SECONDS: Final = 0.5
 class Crowd:
     """The files of one unit over up to `width` connections.
 
-    openers: other threads, so that nobody waits for a connection. welcome: whether the source may be asked for more now. leaves: whether
-    others are to have the places now.
+    openers: other threads, so that nobody waits for a connection. welcome: whether the source may be asked for more now. leaves: set
+    when others are to have the places.
     """
 
     def __init__(
@@ -47,7 +47,6 @@ class Crowd:
         width: int,
         openers: Executor,
         welcome: Callable[[], bool],
-        leaves: Callable[[], bool],
     ) -> None:
         self._unit = unit
         self._shop = shop
@@ -58,7 +57,7 @@ class Crowd:
         self._width = min(width, sum(map(len, self._todo.values())))
         self._openers = openers
         self._welcome = welcome
-        self._leaves = leaves
+        self.leaves = False
         self._lines: dict[int, Line] = {}
         self._lock = threading.Lock()
         self._opened: list[Connection] = []
@@ -84,7 +83,7 @@ class Crowd:
         try:
             for _ in range(self._width):
                 self._open()
-            while self._is_busy and not self._leaves():
+            while self._is_busy and not self.leaves:
                 for fd, _ in self._epoll.poll(_LOOK_SECONDS):
                     self._shop.check()
                     if fd == self._bell:

@@ -5,7 +5,6 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any, Final
 
 from agent.errors import FetchError, Retryable, SourceChanged
@@ -61,7 +60,7 @@ class Run:
         )
         self._running: set[Unit] = set()
         self._receiving: set[Unit] = set()
-        self._owed = 0
+        self._crowds: dict[Crowd, int] = {}
         self._active = 0
 
     async def run(self) -> list[FetchedFile]:
@@ -120,7 +119,7 @@ class Run:
         self._active -= 1
 
     async def _receive(self, unit: Unit) -> None:
-        unit.began = unit.began or (monotonic(), unit.moved)
+        unit.set_out()
         self._receiving.add(unit)
         try:
             await self._crew.do(self._crew.pools.transfer, lambda: receive(unit, self._shop))
@@ -142,10 +141,12 @@ class Run:
                         width=places * each,
                         openers=self._crew.pools.transfer,
                         welcome=lambda: self._attempts.pause == 0,
-                        leaves=lambda: self._owed > 0,
                     )
-                    await self._crew.do(self._crew.pools.transfer, crowd.run)
-                    self._owed = 0
+                    self._crowds[crowd] = places
+                    try:
+                        await self._crew.do(self._crew.pools.transfer, crowd.run)
+                    finally:
+                        del self._crowds[crowd]
                 self._flow.tick()
             except FetchError as exc:
                 log.debug(
@@ -177,13 +178,23 @@ class Run:
                 await asyncio.wait_for(self._closing.over.wait(), TICK_SECONDS)
 
     def _give_way(self) -> None:
-        """Others who wait have a share of the places too, however long it takes to bring what is under way there."""
-        self._owed = self._flow.slots.owed(self._key)
-        staying = [unit for unit in self._receiving if not unit.leaves]
-        leaving = len(self._receiving) - len(staying)
-        staying.sort(key=Unit.seconds_left, reverse=True)
-        for unit in staying[: max(0, self._owed - leaving)]:
-            unit.leave()
+        """Others who wait have a share of the places too, however long it takes to bring what is under way there.
+
+        A crowd leaves all of its places at once, where single ones are not enough.
+        """
+        owed = self._flow.slots.owed(self._key)
+        owed -= sum(places for crowd, places in self._crowds.items() if crowd.leaves)
+        able = [unit for unit in self._receiving if unit.can_leave]
+        owed -= sum(unit.leaves for unit in able)
+        staying = [unit for unit in able if not unit.leaves]
+        for unit in sorted(staying, key=Unit.seconds_left, reverse=True):
+            if owed > 0:
+                unit.leave()
+                owed -= 1
+        for crowd, places in self._crowds.items():
+            if owed > 0 and not crowd.leaves:
+                crowd.leaves = True
+                owed -= places
 
     def _relieve(self, group: asyncio.TaskGroup) -> None:
         """Whoever has the most left to do gives half of it to a connection that has nothing to do.

@@ -50,11 +50,16 @@ class Unit:
         for part in self.parts:
             part.leaves = True
 
-    def wait(self) -> None:
-        """It has left."""
-        self.began = None
+    def set_out(self) -> None:
+        """A thread begins with it, and stays until it is told otherwise."""
+        self.began = self.began or (monotonic(), self.moved)
         for part in self.parts:
             part.leaves = False
+
+    @property
+    def can_leave(self) -> bool:
+        """Whether it comes in ranges, or file by file; what came of a stream would have to come again."""
+        return len(self.parts) > 1 or self.parts[0].divisible
 
     @property
     def straggles(self) -> bool:

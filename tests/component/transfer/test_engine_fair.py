@@ -11,7 +11,7 @@ import pytest
 
 from agent.manifest import Algorithm
 from agent.policy import SourcePolicy
-from agent.transfer import attempts, budget
+from agent.transfer import attempts, budget, silence
 from agent.transfer.engine import Budget, Engine, FetchJob
 from agent.transfer.progress import Progress
 from tests.component.transfer.fetching import Signer, remote
@@ -205,3 +205,102 @@ async def test_who_waits_for_a_place_meanwhile_keeps_to_the_pause_that_a_source_
     assert (tmp_path / "f/f").read_bytes() == content
     # Four connections at first; what was under way before goes on.
     assert min(asked[4:]) - asked[0] >= 2
+
+
+async def test_who_cannot_leave_is_not_asked_to_instead_of_who_can(tmp_path: Path) -> None:
+    """A server that knows no ranges would have to send all that came of a file again."""
+    slow, fast = os.urandom(6 * MIB), os.urandom(2 * MIB)
+
+    def answer(request: Request) -> Reply:
+        reply = ranged(slow, request) if request.path.startswith("/r") else Reply(200, {}, slow)
+        return Reply(reply.status, reply.headers, reply.body, rate=DRIP)
+
+    engine = Engine(Budget(connections=4), policy=SourcePolicy.unrestricted(), part_size=8 * MIB)
+    with (
+        FaultServer(answer) as dripping,
+        FaultServer(lambda request: ranged(fast, request)) as quick,
+    ):
+        first = asyncio.create_task(
+            engine.fetch(
+                job("slow", ["a", "b", "c", "r"], slow, dripping.url, tmp_path), Progress()
+            )
+        )
+        await full(engine, 4)
+        async with asyncio.timeout(15):
+            await engine.fetch(job("fast", ["f"], fast, quick.url, tmp_path), Progress())
+        first.cancel()
+        await asyncio.wait([first])
+        await engine.close()
+    assert (tmp_path / "fast/f").read_bytes() == fast
+
+
+async def test_no_more_is_given_up_than_others_wait_for(tmp_path: Path) -> None:
+    large, small, fast = os.urandom(64 * MIB), os.urandom(200 << 10), os.urandom(2 * MIB)
+    slow = {"l": large, **{f"s{number}": small for number in range(16)}}
+
+    def answer(request: Request) -> Reply:
+        return drip(slow[request.path.partition("?")[0][1:]])(request)
+
+    files = tuple(remote(name, content) for name, content in slow.items())
+    engine = Engine(Budget(connections=4), policy=SourcePolicy.unrestricted(), part_size=8 * MIB)
+
+    def waiting() -> list[int]:
+        fetches = engine.describe()["fetches"]
+        return [fetch["units_waiting"] for fetch in fetches if fetch["key"] == "slow"]
+
+    with (
+        FaultServer(answer) as dripping,
+        FaultServer(lambda request: ranged(fast, request)) as quick,
+    ):
+        both = FetchJob(
+            "slow", files, (Signer(dripping.url),), tmp_path / "slow", tmp_path / "journal"
+        )
+        first = asyncio.create_task(engine.fetch(both, Progress()))
+        await full(engine, 4)
+        before = waiting()
+        await engine.fetch(job("fast", ["f"], fast, quick.url, tmp_path), Progress())
+        await asyncio.sleep(1)
+        # A range has left, which is asked for again; the small files have not.
+        assert waiting() == before
+        first.cancel()
+        await asyncio.wait([first])
+        await engine.close()
+    assert (tmp_path / "fast/f").read_bytes() == fast
+
+
+async def test_who_was_cut_before_it_could_leave_takes_its_next_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "_TURN_SECONDS", -1.0)
+    monkeypatch.setattr(budget, "_PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 2.0)
+    slow, fast = os.urandom(4 * MIB), os.urandom(2 * MIB)
+    asked: list[str] = []
+
+    def answer(request: Request) -> Reply:
+        asked.append(request.path[1])
+        reply = ranged(slow, request)
+        if len(asked) == 1:
+            # What a thread receives before it looks up, and then nothing.
+            return Reply(reply.status, reply.headers, reply.body, stall_after=2 * MIB)
+        time.sleep(0.5)
+        return reply if asked[-1] == "s" else Reply(200, {}, fast)
+
+    moved = Progress()
+    engine = Engine(Budget(connections=1), policy=SourcePolicy.unrestricted(), part_size=8 * MIB)
+    with FaultServer(answer) as server:
+        first = asyncio.create_task(
+            engine.fetch(job("slow", ["s"], slow, server.url, tmp_path), moved)
+        )
+        await asyncio.to_thread(
+            wait_until,
+            lambda: moved.snapshot().bytes_moved == 2 * MIB,
+            seconds=10,
+            what="the last byte",
+            interval=0.01,
+        )
+        names = ["f1", "f2", "f3"]
+        await engine.fetch(job("fast", names, fast, server.url, tmp_path), Progress())
+        await first
+        await engine.close()
+    assert "".join(asked) == "sfsff"

@@ -68,6 +68,21 @@ async def test_fewer_places_than_owners_are_held_in_turns(monkeypatch: pytest.Mo
     await asyncio.wait_for(waiting, 5)
 
 
+async def test_who_has_waited_longest_is_next_where_nobody_has_less() -> None:
+    slots = Slots(1)
+    order: list[str] = []
+
+    async def work(owner: str) -> None:
+        async with slots.hold(owner):
+            order.append(owner)
+
+    async with slots.hold("a"):
+        tasks = [asyncio.create_task(work(owner)) for owner in "bbbc"]
+        await asyncio.sleep(0)
+    await asyncio.wait(tasks)
+    assert order == ["b", "c", "b", "b"]
+
+
 async def test_a_cancelled_wait_gives_its_place_to_the_next() -> None:
     slots = Slots(1)
     entered = asyncio.Event()
