@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -241,6 +241,7 @@ class Copier:
     async def _transfer(self, job: FetchJob, watch: CopyWatch) -> tuple[TreeFile, ...]:
         watch.enter(Reason.DOWNLOADING)
         with watch.transferring():
+            job = replace(job, room=self._ledger.room(job.folder))
             fetching = self._engine.fetch(job, watch.progress)
             fetched = await self._ledger.watched(job.key, fetching)
         return tuple(

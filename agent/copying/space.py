@@ -22,6 +22,7 @@ _BLOCK = 512
 # Between looks at the disk while copies are written, and how many times longer than the look itself.
 _LOOK_SECONDS = 0.25
 _REST = 10
+_FULL = "the disk is full but for what models leave free"
 
 
 class LacksSpace(Stalled):
@@ -131,6 +132,17 @@ class Ledger:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def room(self, folder: Path) -> Callable[[int], None]:
+        """To be asked, in any thread, before files below the folder grow by bytes that nobody was promised. Raises `Stalled`."""
+
+        def check(size: int) -> None:
+            disk = os.statvfs(folder)
+            least = kept_free(disk.f_blocks * disk.f_frsize, self._percent)
+            if size > 0 and disk.f_bavail * disk.f_frsize - size < least:
+                raise Stalled(Reason.INSUFFICIENT_STORAGE, _FULL)
+
+        return check
+
     async def ran_out(self, error: Stalled) -> Stalled:
         """What a full disk means: with free bytes, space for a new try is awaited; without free inodes, somebody must act."""
         usage = await self._blocking(self._usage)
@@ -182,8 +194,7 @@ class Ledger:
         left = promise.left()
         if not left and not promise.open_ended:
             return None
-        why = "the disk is full but for what models leave free"
-        return self._short(why, usage, besides=key, need=left)
+        return self._short(_FULL, usage, besides=key, need=left)
 
     def _short(
         self, why: str, usage: Usage, *, besides: str | None = None, need: int = 0

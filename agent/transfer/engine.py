@@ -34,12 +34,17 @@ _READ_THREADS: Final = 2
 __all__ = ["PART_SIZE", "Budget", "Engine", "FetchJob", "FetchedFile"]
 
 
+def _no_limit(size: int) -> None:
+    """So many bytes are always there."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchJob:
     """Files to be fetched.
 
     key: storage key, for fairness between jobs. origins: places that serve these files, best first. folder: the files
-    appear at folder / file.path. journal: a folder that outlives a crash, so that the next attempt resumes.
+    appear at folder / file.path. journal: a folder that outlives a crash, so that the next attempt resumes. room: asked in
+    a thread before a file of unknown size grows by so many bytes; raises `Stalled` when these are not to be had.
     """
 
     key: str
@@ -47,6 +52,7 @@ class FetchJob:
     origins: tuple[Origin, ...]
     folder: Path
     journal: Path
+    room: Callable[[int], None] = _no_limit
 
 
 class Engine:
@@ -80,7 +86,13 @@ class Engine:
         size = sum(file.size or 0 for file in job.files)
         self._memory = cache_memory()
         shop = Workshop(
-            root, self._flow.pool, self._flow.throttle, journal, progress, self._past_cache
+            root,
+            self._flow.pool,
+            self._flow.throttle,
+            journal,
+            progress,
+            self._past_cache,
+            job.room,
         )
         run = Run(
             files=job.files,

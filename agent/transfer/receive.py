@@ -175,6 +175,9 @@ def _read(part: PartWork, source: Readable, fd: int, writer: Writer, shop: Works
 
 def _keep(part: PartWork, data: memoryview, fd: int, writer: Writer, shop: Workshop) -> None:
     """Bytes that came, to their place on disk and into the digests."""
+    if part.end is None:
+        # What an earlier attempt left is written over.
+        shop.room(part.at + len(data) - os.fstat(fd).st_size)
     writer.write(data, part.at)
     feed(part.hashers, data)
     part.at += len(data)

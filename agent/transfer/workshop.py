@@ -19,7 +19,10 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workshop:
-    """What the threads of one fetch share. root: open folder in which the files appear. past_cache: whether to write past it now."""
+    """What the threads of one fetch share. root: open folder in which the files appear. past_cache: whether to write past it now.
+
+    room: asked before a file of unknown size grows by so many bytes; raises `Stalled` when these are not to be had.
+    """
 
     root: int
     pool: Pool
@@ -27,6 +30,7 @@ class Workshop:
     journal: Journal
     progress: Progress
     past_cache: Callable[[], bool]
+    room: Callable[[int], None]
     stop: threading.Event = field(default_factory=threading.Event)
 
     @property

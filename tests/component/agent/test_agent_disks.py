@@ -122,9 +122,8 @@ async def test_a_model_of_unknown_size_neither_crosses_the_watermark_nor_takes_w
         await asyncio.sleep(0.5)
         with pytest.raises(LacksSpace, match=r"10\.0 MiB stay free; .*held by .*unfinished"):
             await copy("endless")
+        assert free(root) >= 10 * MIB
         assert (await slow).tree.size == 20 * MIB
-        # Half of the watermark may come between two looks at the disk.
-        assert free(root) > 5 * MIB
         await parts.engine.close()
         store.close()
         blocking.close()

@@ -259,3 +259,26 @@ async def test_cancelling_ends_threads_wherever_they_wait(
             await attempt
         await until(lambda: not threads(), "the end of all threads")
         assert time.monotonic() - started < 2
+
+
+async def test_only_what_has_no_size_asks_for_room_and_for_what_it_grows_by(tmp_path: Path) -> None:
+    content, asked = os.urandom(5 * MIB), list[int]()
+    files = (remote("known", content), remote("unknown", content, size=None))
+    with FaultServer(lambda r: ranged(content, r)) as server, engine(Budget()) as made:
+        for grown in (len(content), 0):
+            asked.clear()
+            await made.fetch(
+                FetchJob(
+                    "f",
+                    files,
+                    (Signer(server.url),),
+                    tmp_path / "f",
+                    tmp_path / "journal",
+                    room=asked.append,
+                ),
+                Progress(),
+            )
+            assert sum(size for size in asked if size > 0) == grown
+            assert asked
+        await made.close()
+    assert (tmp_path / "f/unknown").read_bytes() == content

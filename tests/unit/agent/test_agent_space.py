@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,6 +148,20 @@ async def test_a_file_of_unknown_size_leaves_others_what_they_were_promised(
         with pytest.raises(LacksSpace, match=r"20\.0 MiB are promised to copies in flight"):
             await disk.ledger.watched("unknown", disk.fill())
         assert 23 * MIB <= disk.free <= 25 * MIB
+
+
+async def test_what_nobody_was_promised_is_written_down_to_what_stays_free(
+    disk: SmallDisk, tmp_path: Path
+) -> None:
+    room, free = disk.ledger.room(tmp_path), shutil.disk_usage(tmp_path).free
+    room(1)
+    with pytest.raises(Stalled, match="the disk is full but for what models leave free"):
+        room(free)
+    disk.ledger._percent = 100
+    with pytest.raises(Stalled):
+        room(1)
+    # Bytes in place of others.
+    room(0)
 
 
 async def test_when_others_fill_the_disk_the_copies_stop_one_after_the_other_last_come_first(
