@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,54 @@ async def test_connections_can_be_changed_while_bytes_flow(tmp_path: Path) -> No
         made.set_budget(Budget(connections=8, bytes_in_flight=6 * MIB))
         assert made.describe()["connections"]["limit"] == 3
         await fetch
+        await made.close()
+    assert (tmp_path / "f/f").read_bytes() == content
+
+
+class SlowDisk:
+    """Writes wait until they are let go, and take their time then too. waiting: bytes that threads have for it; most: at a time."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.go = threading.Event()
+        self.waiting = self.most = 0
+        self._write, self._lock = os.pwrite, threading.Lock()
+        patch.setattr(os, "pwrite", self._pwrite)
+
+    def _pwrite(self, fd: int, data: memoryview, offset: int) -> int:
+        with self._lock:
+            self.waiting += len(data)
+            self.most = max(self.most, self.waiting)
+        self.go.wait(60)
+        time.sleep(0.02)
+        with self._lock:
+            self.waiting -= len(data)
+        return self._write(fd, data, offset)
+
+
+async def test_no_more_bytes_wait_for_the_disk_than_may_be_in_flight_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(64 * MIB)
+    disk = SlowDisk(monkeypatch)
+    budget = Budget(connections=16, bytes_in_flight=4 * MIB)
+    with (
+        FaultServer(lambda r: ranged(content, r)) as server,
+        engine(budget, part_size=4 * MIB) as made,
+    ):
+        fetch = asyncio.create_task(made.fetch(job("f", content, server.url, tmp_path), Progress()))
+        await until(lambda: disk.waiting > 2 * MIB, "two buffers")
+        await asyncio.sleep(1)
+        assert disk.most <= 4 * MIB
+        made.set_budget(replace(budget, bytes_in_flight=8 * MIB))
+        await until(lambda: disk.waiting > 4 * MIB, "more of them")
+        await asyncio.sleep(1)
+        assert disk.most <= 8 * MIB
+        made.set_budget(replace(budget, bytes_in_flight=2 * MIB))
+        disk.go.set()
+        await until(lambda: made.describe()["connections"]["used"] <= 1, "fewer")
+        disk.most = 0
+        await fetch
+        assert 0 < disk.most <= 2 * MIB
         await made.close()
     assert (tmp_path / "f/f").read_bytes() == content
 
