@@ -330,8 +330,8 @@ def test_few_open_files_and_a_bad_uri_are_told(cli: Cli, look: Look, root: Path)
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "at most 200; copies at full speed need about 448" in done.stdout
-    assert "`ulimit -n 448`" in done.stdout
+    assert "at most 200; copies at full speed need about 640" in done.stdout
+    assert "`ulimit -n 640`" in done.stdout
     for uri, reason in (
         ("nonsense", Reason.INVALID_SOURCE),
         ("gopher://host/model", Reason.UNSUPPORTED_SCHEME),

@@ -200,7 +200,7 @@ async def test_a_copy_that_did_not_fit_goes_on_by_itself_when_space_comes_free(
 ) -> None:
     web.put("wide.bin", os.urandom(12 * MIB))
     with tmpfs(root, "size=8m"):
-        async with agent(root, f"{web.url}/wide.bin") as board:
+        async with agent(root, f"{web.url}/wide.bin", check_seconds=0.2) as board:
             await board.wait(lambda reasons: Reason.INSUFFICIENT_STORAGE in reasons)
             (failed,) = board.statuses[-1].models or ()
             assert (failed.message or "").startswith("needs 12.0 MiB")
