@@ -48,12 +48,17 @@ class World:
 def _s3(world: World) -> Place:
     server: S3Server = world.request.getfixturevalue("s3_server")
     server.make_bucket("versions")
-    entry = {
+    return Place(
+        "s3://versions/m", lambda body: server.put("versions", "m/f", body), _s3_entry(server)
+    )
+
+
+def _s3_entry(server: S3Server) -> dict[str, str]:
+    return {
         "access_key_id": ADMIN.access_key_id,
         "secret_access_key": ADMIN.secret_access_key,
         "endpoint_url": server.endpoint,
     }
-    return Place("s3://versions/m", lambda body: server.put("versions", "m/f", body), entry)
 
 
 def _gs(world: World) -> Place:
@@ -181,11 +186,12 @@ class Folder:
 
 def _s3_folder(world: World) -> Folder:
     server: S3Server = world.request.getfixturevalue("s3_server")
+    server.make_bucket("folders")
     return Folder(
-        "s3://versions/folder",
-        lambda name, body: server.put("versions", f"folder/{name}", body),
-        lambda name: server.delete("versions", f"folder/{name}"),
-        _s3(world).entry,
+        "s3://folders/m",
+        lambda name, body: server.put("folders", f"m/{name}", body),
+        lambda name: server.delete("folders", f"m/{name}"),
+        _s3_entry(server),
     )
 
 

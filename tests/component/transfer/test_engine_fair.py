@@ -283,7 +283,8 @@ async def test_who_was_cut_before_it_could_leave_takes_its_next_turn(
         if len(asked) == 1:
             # What a thread receives before it looks up, and then nothing.
             return Reply(reply.status, reply.headers, reply.body, stall_after=2 * MIB)
-        time.sleep(0.5)
+        # Longer than the pause before another attempt.
+        time.sleep(1.5)
         return reply if asked[-1] == "s" else Reply(200, {}, fast)
 
     moved = Progress()
