@@ -2,28 +2,24 @@
 
 import errno
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from agent.blocking import Blocking
 from agent.cli.pull import PullOptions, wanted_from
-from agent.copying.access import GivenCredentials
-from agent.copying.assembly import Limits, assemble
-from agent.copying.copy import Copier, Have
+from agent.copying.copy import Have
 from agent.copying.progress import CopyWatch
 from agent.errors import FetchError
 from agent.policy import SourcePolicy
 from agent.storage.disk import Disk
-from agent.storage.store import Store
 from shared.domain.storage_key import storage_key
+from tests.component.agent.copies import copier
 from tests.component.agent.terminal import files_below
 from tests.support.disks import SteppingDisk
 from tests.support.servers.web import WebServer
 
 BIG = os.urandom(3_000_000)
+UNRESTRICTED = SourcePolicy.unrestricted()
 
 
 def refusing_disk(key: str, code: int) -> Disk:
@@ -37,25 +33,6 @@ def refusing_disk(key: str, code: int) -> Disk:
     return SteppingDisk(before)
 
 
-@asynccontextmanager
-async def copier(root: Path, disk: Disk) -> AsyncIterator[tuple[Store, Copier]]:
-    blocking, store = Blocking(), Store.open(root, disk=disk)
-    parts = assemble(
-        store,
-        root=root,
-        limits=Limits(),
-        reader=GivenCredentials(),
-        policy=SourcePolicy.unrestricted(),
-        blocking=blocking,
-    )
-    try:
-        yield store, parts.copier
-    finally:
-        await parts.engine.close()
-        store.close()
-        blocking.close()
-
-
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("giver_goes", [False, True])
 async def test_a_publication_that_fails_once_moves_no_byte_again(
@@ -67,7 +44,10 @@ async def test_a_publication_that_fails_once_moves_no_byte_again(
     given, wanted = (
         wanted_from(PullOptions(f"{web.url}/{name}.bin", root)) for name in ("giver", "again")
     )
-    async with copier(root, refusing_disk(wanted.storage_key, code)) as (store, copies):
+    async with copier(root, UNRESTRICTED, disk=refusing_disk(wanted.storage_key, code)) as (
+        store,
+        copies,
+    ):
         await copies.copy(given, CopyWatch(), Have())
         first = CopyWatch()
         with pytest.raises(FetchError):
@@ -89,7 +69,10 @@ async def test_what_was_changed_meanwhile_is_fetched(web: WebServer, root: Path)
     given, wanted = (
         wanted_from(PullOptions(f"{web.url}/{name}.bin", root)) for name in ("giver", "again")
     )
-    async with copier(root, refusing_disk(wanted.storage_key, errno.EIO)) as (_, copies):
+    async with copier(root, UNRESTRICTED, disk=refusing_disk(wanted.storage_key, errno.EIO)) as (
+        _,
+        copies,
+    ):
         await copies.copy(given, CopyWatch(), Have())
         with pytest.raises(FetchError):
             await copies.copy(wanted, CopyWatch(), Have())

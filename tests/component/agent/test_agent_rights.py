@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.blocking import Blocking
 from agent.cli.pull import PullOptions, wanted_from
-from agent.copying.access import GivenCredentials
-from agent.copying.assembly import Limits, assemble
 from agent.copying.copy import Copier, Have
 from agent.copying.progress import CopyWatch
 from agent.errors import Retryable
@@ -18,6 +15,7 @@ from agent.policy import SourcePolicy
 from agent.storage.store import Store
 from shared.domain.reasons import Reason
 from shared.domain.storage_key import storage_key
+from tests.component.agent.copies import copier
 from tests.component.agent.terminal import files_below
 from tests.support.rights import SOMEBODY, modes_count
 from tests.support.servers.hub import HubServer
@@ -28,31 +26,19 @@ KEY = storage_key(URI)
 
 
 @asynccontextmanager
-async def copier(root: Path, hub: HubServer) -> AsyncIterator[tuple[Store, Copier]]:
+async def copies_of(hub: HubServer, root: Path) -> AsyncIterator[tuple[Store, Copier]]:
     hub.add("rights/llama", MODEL)
+    policy = SourcePolicy.unrestricted(hf_endpoint=hub.endpoint)
     with modes_count():
-        blocking, store = Blocking(), Store.open(root)
-        parts = assemble(
-            store,
-            root=root,
-            limits=Limits(),
-            reader=GivenCredentials(),
-            policy=SourcePolicy.unrestricted(hf_endpoint=hub.endpoint),
-            blocking=blocking,
-        )
-        try:
-            yield store, parts.copier
-        finally:
-            await parts.engine.close()
-            store.close()
-            blocking.close()
+        async with copier(root, policy) as made:
+            yield made
 
 
 async def test_a_staged_folder_that_may_not_be_written_is_a_reason_until_it_may(
     hub: HubServer, root: Path
 ) -> None:
     wanted = wanted_from(PullOptions(URI, root))
-    async with copier(root, hub) as (store, copies):
+    async with copies_of(hub, root) as (store, copies):
         staged = store.staging(KEY).tree
         os.chown(staged, SOMEBODY, SOMEBODY)
         staged.chmod(0o755)
@@ -75,7 +61,7 @@ async def test_a_foreign_folder_with_an_unreadable_file_is_fetched_and_exchanged
         (folder / name).chmod(0o600)
         os.chown(folder / name, SOMEBODY, SOMEBODY)
     wanted = wanted_from(PullOptions(URI, root))
-    async with copier(root, hub) as (store, copies):
+    async with copies_of(hub, root) as (store, copies):
         watch = CopyWatch()
         await copies.copy(wanted, watch, Have(foreign=True))
         assert store.inspect(KEY) == ()

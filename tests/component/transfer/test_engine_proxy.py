@@ -23,6 +23,13 @@ from tests.support.tls_front import TlsFront
 SIZES = [100, 3 * PART]
 
 
+def check_asked(proxy: ForwardProxy, scheme: str) -> None:
+    """It let everything through, in tunnels where the source is behind TLS."""
+    assert proxy.seen
+    assert not proxy.refused
+    assert all(first.startswith("CONNECT") == (scheme == "https") for first in proxy.seen)
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_bytes_come_through_the_proxy(
@@ -40,9 +47,7 @@ async def test_bytes_come_through_the_proxy(
     with ForwardProxy() as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", proxy.url)
         await fetching.fetch([remote("proxied", content)], signer)
-        assert proxy.seen
-        assert not proxy.refused
-        assert all(first.startswith("CONNECT") == (scheme == "https") for first in proxy.seen)
+        check_asked(proxy, scheme)
         # What is meant for the source is not for the proxy, where it can be helped.
         assert scheme == "http" or "signature" not in "".join(proxy.seen)
     assert fetching.content("proxied") == content
@@ -79,9 +84,7 @@ async def test_a_proxy_behind_tls_is_spoken_to_in_tls(
     with ForwardProxy() as proxy, TlsFront(proxy.url, files) as front:
         monkeypatch.setenv(f"{scheme}_proxy", proxy.url_at(front.url))
         await fetching.fetch([remote("proxied", content)], Signer(url, tls=Tls(ca_bundle=bundle)))
-        assert proxy.seen
-        assert not proxy.refused
-        assert all(first.startswith("CONNECT") == (scheme == "https") for first in proxy.seen)
+        check_asked(proxy, scheme)
     assert fetching.content("proxied") == content
 
 
