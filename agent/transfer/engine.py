@@ -17,7 +17,7 @@ from agent.transfer.crew import Pools
 from agent.transfer.files import disk_errors
 from agent.transfer.flow import MOST_THREADS, Figures, Flow
 from agent.transfer.journal import Journal
-from agent.transfer.pages import Writing, cache_memory, past_cache
+from agent.transfer.pages import PageCache, Writing
 from agent.transfer.pool import Pool
 from agent.transfer.progress import Progress
 from agent.transfer.run import Run
@@ -67,14 +67,12 @@ class Engine:
         writing: Writing = Writing.AUTO,
     ) -> None:
         self._part_size = part_size
-        self._writing = writing
+        self._cache = PageCache(writing)
         self._flow = Flow(budget, Pool(policy))
         self._threads: Daemons | None = None
         self._hashing = Daemons(_HASH_THREADS, name="hashing")
         self._reading = Daemons(_READ_THREADS, name="reading")
         self._runs: dict[int, Run] = {}
-        # Bytes of what is being fetched, and what the page cache could have.
-        self._size = self._memory = 0
 
     async def fetch(self, job: FetchJob, progress: Progress) -> tuple[FetchedFile, ...]:
         """Every file of the job, in its order, on disk and verified, but not yet synced.
@@ -84,36 +82,34 @@ class Engine:
         """
         root, journal = await self._in_thread(lambda: self._open(job))
         size = sum(file.size or 0 for file in job.files)
-        self._memory = cache_memory()
-        shop = Workshop(
-            root,
-            self._flow.pool,
-            self._flow.throttle,
-            journal,
-            progress,
-            self._past_cache,
-            job.room,
-        )
-        run = Run(
-            files=job.files,
-            origins=job.origins,
-            key=job.key,
-            shop=shop,
-            flow=self._flow,
-            pools=Pools(self._transfer_threads(), self._hashing, self._reading),
-            part_size=self._part_size,
-        )
-        self._runs[id(run)] = run
-        self._size += size
-        self._flow.copies = len(self._runs)
-        try:
-            return tuple(await run.run())
-        finally:
-            del self._runs[id(run)]
-            self._size -= size
+        with self._cache.shared(size) as past_cache:
+            shop = Workshop(
+                root,
+                self._flow.pool,
+                self._flow.throttle,
+                journal,
+                progress,
+                past_cache,
+                job.room,
+            )
+            run = Run(
+                files=job.files,
+                origins=job.origins,
+                key=job.key,
+                shop=shop,
+                flow=self._flow,
+                pools=Pools(self._transfer_threads(), self._hashing, self._reading),
+                part_size=self._part_size,
+            )
+            self._runs[id(run)] = run
             self._flow.copies = len(self._runs)
-            if not self._runs:
-                self._rest()
+            try:
+                return tuple(await run.run())
+            finally:
+                del self._runs[id(run)]
+                self._flow.copies = len(self._runs)
+                if not self._runs:
+                    self._rest()
 
     def set_budget(self, budget: Budget) -> None:
         """Takes effect at once for the rate, and for connections with each next part."""
@@ -141,10 +137,6 @@ class Engine:
         self._flow.pool.close()
         self._hashing.shutdown(wait=False, cancel_futures=True)
         self._reading.shutdown(wait=False, cancel_futures=True)
-
-    def _past_cache(self) -> bool:
-        """Asked by threads for each part, since other fetches come and go."""
-        return past_cache(self._writing, self._size, memory=self._memory)
 
     def _transfer_threads(self) -> Daemons:
         if self._threads is None:

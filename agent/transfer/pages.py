@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -50,12 +52,42 @@ def cache_memory() -> int:
     return available
 
 
-class Writer:
-    """Writes to an open file, past the page cache where that is asked for and possible. For one thread."""
+class PageCache:
+    """What all that is fetched at once shares. For one event loop."""
 
-    def __init__(self, fd: int, *, direct: bool) -> None:
+    def __init__(self, writing: Writing) -> None:
+        self._writing = writing
+        # Bytes of what is being fetched, and what the cache could have.
+        self._size = self._memory = 0
+
+    @contextmanager
+    def shared(self, size: int) -> Iterator[Callable[[], bool]]:
+        """While `size` bytes are fetched: whether to write past it now, to be asked by any thread before each write.
+
+        Who was told so once stays with it: the others' bytes do not leave the cache when they end.
+        """
+        self._memory = cache_memory()
+        self._size += size
+        past = False
+
+        def is_past() -> bool:
+            nonlocal past
+            past = past or past_cache(self._writing, self._size, memory=self._memory)
+            return past
+
+        try:
+            yield is_past
+        finally:
+            self._size -= size
+
+
+class Writer:
+    """Writes to an open file, past the page cache while that is asked for and possible. For one thread."""
+
+    def __init__(self, fd: int, *, direct: Callable[[], bool]) -> None:
         self._fd = fd
         self._wanted = direct
+        self._possible = True
         self._direct = False
 
     @property
@@ -69,14 +101,15 @@ class Writer:
         Only whole blocks at block boundaries, in memory as on disk, can go past the cache; the rest does not.
         """
         whole = len(data) - len(data) % _ALIGNMENT
-        if self._wanted and whole and offset % _ALIGNMENT == 0 and self._switch(direct=True):
+        fits = whole and offset % _ALIGNMENT == 0
+        if fits and self._possible and self._wanted() and self._switch(direct=True):
             try:
                 _write_at(self._fd, data[:whole], offset)
             except OSError as exc:
                 # Larger blocks than ours, or a file system that says so only now.
                 if exc.errno != errno.EINVAL:
                     raise
-                self._wanted = False
+                self._possible = False
             else:
                 data, offset = data[whole:], offset + whole
         if data:
@@ -92,7 +125,7 @@ class Writer:
             except OSError as exc:
                 if exc.errno != errno.EINVAL:
                     raise
-                self._wanted = False
+                self._possible = False
                 return False
             self._direct = direct
         return True

@@ -5,6 +5,7 @@ import mmap
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -60,7 +61,7 @@ def receive(unit: Unit, shop: Workshop) -> None:
                 part.of.reserved = True
             elif part.of.size is not None:
                 trim(fd, part.of.size)
-            writer = Writer(fd, direct=shop.direct and _may_be_direct(part))
+            writer = Writer(fd, direct=partial(_goes_direct, part, shop))
             if isinstance(part.route, LocalPath):
                 _copy(part, part.route.path, fd, writer, shop)
             elif isinstance(part.route, Readable):
@@ -77,6 +78,10 @@ def receive(unit: Unit, shop: Workshop) -> None:
             part.finish()
 
 
+def _goes_direct(part: PartWork, shop: Workshop) -> bool:
+    return shop.direct and _may_be_direct(part)
+
+
 def _may_be_direct(part: PartWork) -> bool:
     """A digest that needs a file's bytes in order, while they come in several parts, is computed from the page cache."""
     size = part.of.size
@@ -89,7 +94,7 @@ def _claim(part: PartWork, fd: int, shop: Workshop) -> None:
     crc32c = part.crcs[Algorithm.CRC32C].value
     span = part.claim()
     if span.size:
-        if span.size > SMALL_FILE and not (shop.direct and _may_be_direct(part)):
+        if span.size > SMALL_FILE and not _goes_direct(part, shop):
             start_writeback(fd, span.start, span.size)
         shop.journal.add(part.of.id, Claim(span, crc32c), stated=part.of.learned)
 
