@@ -1,8 +1,9 @@
 """Digests that HTTP servers state in headers. Pure."""
 
+import re
 from base64 import b64decode
 from binascii import Error
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from agent.manifest import Algorithm, Digest
 
@@ -22,6 +23,8 @@ _BASE64 = {
     "x-amz-checksum-crc32c": Algorithm.CRC32C,
     "x-amz-checksum-crc32": Algorithm.CRC32,
 }
+_RANKS = {algorithm: rank for rank, algorithm in enumerate(Algorithm)}
+_HEX_TEXT = re.compile("[0-9a-f]+")
 _HEX = {"x-checksum-sha256": Algorithm.SHA256, "x-checksum-md5": Algorithm.MD5}
 
 
@@ -36,8 +39,11 @@ def header_digests(headers: Mapping[str, str], *, whole: bool) -> tuple[Digest, 
     found: dict[Algorithm, Digest] = {}
     for algorithm, value in _stated(lower, whole):
         found.setdefault(algorithm, Digest(algorithm, value))
-    order = list(Algorithm)
-    return tuple(sorted(found.values(), key=lambda digest: order.index(digest.algorithm)))
+    return strongest_first(found.values())
+
+
+def strongest_first(digests: Iterable[Digest]) -> tuple[Digest, ...]:
+    return tuple(sorted(digests, key=lambda digest: _RANKS[digest.algorithm]))
 
 
 def from_base64(algorithm: Algorithm, text: str) -> str | None:
@@ -51,14 +57,13 @@ def from_base64(algorithm: Algorithm, text: str) -> str | None:
 
 def from_hex(algorithm: Algorithm, text: str) -> str | None:
     value = text.strip().strip('"').lower()
-    if len(value) != 2 * _LENGTHS[algorithm] or not set(value) <= set("0123456789abcdef"):
-        return None
-    return value
+    plain = len(value) == 2 * _LENGTHS[algorithm] and _HEX_TEXT.fullmatch(value)
+    return value if plain else None
 
 
 def _stated(lower: Mapping[str, str], whole: bool) -> Iterator[tuple[Algorithm, str]]:
-    for header in [name for name in ("repr-digest", "digest", "x-goog-hash") if name in lower]:
-        for item in lower[header].split(","):
+    for header in ("repr-digest", "digest", "x-goog-hash"):
+        for item in lower[header].split(",") if header in lower else ():
             name, separator, value = item.strip().partition("=")
             algorithm = _NAMES.get(name.strip().lower())
             if separator and algorithm is not None:
@@ -66,14 +71,14 @@ def _stated(lower: Mapping[str, str], whole: bool) -> Iterator[tuple[Algorithm, 
                 if digest is not None:
                     yield algorithm, digest
     composite = lower.get("x-amz-checksum-type", "").upper() == "COMPOSITE"
-    for header in _BASE64.keys() & lower.keys() if whole and not composite else ():
-        digest = from_base64(_BASE64[header], lower[header])
+    for header, algorithm in _BASE64.items() if whole and not composite else ():
+        digest = from_base64(algorithm, lower[header]) if header in lower else None
         if digest is not None:
-            yield _BASE64[header], digest
-    for header in _HEX.keys() & lower.keys():
-        digest = from_hex(_HEX[header], lower[header])
+            yield algorithm, digest
+    for header, algorithm in _HEX.items():
+        digest = from_hex(algorithm, lower[header]) if header in lower else None
         if digest is not None:
-            yield _HEX[header], digest
+            yield algorithm, digest
     if whole and "content-md5" in lower:
         digest = from_base64(Algorithm.MD5, lower["content-md5"])
         if digest is not None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from agent.manifest import Algorithm, Digest
-from agent.sources.digests import from_hex, header_digests
+from agent.sources.digests import from_hex, header_digests, strongest_first
 
 # Without it, S3 keeps the checksums to itself.
 CHECKSUM_MODE: Mapping[str, str] = MappingProxyType({"x-amz-checksum-mode": "ENABLED"})
@@ -21,8 +21,7 @@ def object_digests(headers: Mapping[str, str]) -> tuple[Digest, ...]:
     md5 = _etag_md5(headers)
     if md5 is None or any(digest.algorithm is Algorithm.MD5 for digest in found):
         return found
-    order = list(Algorithm)
-    return tuple(sorted((*found, md5), key=lambda digest: order.index(digest.algorithm)))
+    return strongest_first((*found, md5))
 
 
 def _etag_md5(headers: Mapping[str, str]) -> Digest | None:

@@ -20,9 +20,9 @@ from agent.transfer import answers, ask
 from agent.transfer.connection import Connection
 from agent.transfer.files import Folders, disk_errors, feed
 from agent.transfer.journal import Claim
-from agent.transfer.line import Head, Line, endpoint_of
+from agent.transfer.line import Head, Line, endpoint_of, is_plain
 from agent.transfer.unit import Unit
-from agent.transfer.work import PartWork, Route
+from agent.transfer.work import PartWork
 from agent.transfer.workshop import Workshop
 from shared.domain.reasons import Reason
 
@@ -52,13 +52,14 @@ class Crowd:
         self._shop = shop
         self._todo: dict[Endpoint, deque[PartWork]] = {}
         for part in unit.parts:
-            if _is_plain(part):
+            if is_plain(part):
                 self._todo.setdefault(endpoint_of(part), deque()).append(part)
         self._width = min(width, sum(map(len, self._todo.values())))
         self._openers = openers
         self._welcome = welcome
         self.leaves = False
         self._lines: dict[int, Line] = {}
+        self._free: list[Line] = []
         self._lock = threading.Lock()
         self._opened: list[Connection] = []
         self._opening = 0
@@ -91,6 +92,7 @@ class Crowd:
                     elif fd in self._lines:
                         self._hear(self._lines[fd])
                 self._shop.check()
+                self._ask_for_more()
                 self._cut_silent()
         finally:
             self._end()
@@ -188,10 +190,16 @@ class Crowd:
             # `receive` will meet the same, and says what it means.
             self._failures += 1
         if keeps_open:
-            self._next(line)
+            self._free.append(line)
         else:
             self._drop(line)
             self._open()
+
+    def _ask_for_more(self) -> None:
+        """Once all that came has been taken: a server that sleeps in between has to be woken for each request."""
+        free, self._free = self._free, []
+        for line in free:
+            self._next(line)
 
     def _judge(self, line: Line, head: Head, part: PartWork, body: memoryview) -> bool:
         """Keep the file, or ask where it has gone: True when this line is at that already.
@@ -290,10 +298,3 @@ class Crowd:
         self._folders.close()
         with disk_errors("journal"):
             self._shop.journal.add_all(self._claims)
-
-
-def _is_plain(part: PartWork) -> bool:
-    """Whether the part is a whole file, to be asked for at a web server."""
-    whole = part.is_whole_file and part.at == part.start
-    todo = not (part.finished or part.void) and bool(part.of.size)
-    return whole and todo and isinstance(part.route, Route)

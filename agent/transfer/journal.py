@@ -23,6 +23,7 @@ from agent.transfer.parts import Range
 _NAME: Final = "parts.log"
 # Rewritten at opening when it holds so many more lines than live ones: files that changed again and again.
 _SLACK: Final = 1000
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 _NAMING: Final = frozenset({Algorithm.SHA256, Algorithm.GIT_SHA1})
 # A claim in memory, of which a model may have hundreds of thousands: start, end, CRC.
 _PACKED: Final = struct.Struct("<QQI")
@@ -191,7 +192,7 @@ def _record(file: str, claim: Claim, stated: Digest | None) -> dict[str, Any]:
 
 
 def _line(record: dict[str, Any]) -> bytes:
-    text = json.dumps(record, separators=(",", ":")).encode()
+    text = _ENCODER.encode(record).encode()
     return b"%08x %s\n" % (checksums.crc32c(text), text)
 
 

@@ -143,3 +143,10 @@ def room(size: int) -> int:
 def endpoint_of(part: PartWork) -> Endpoint:
     """Where the part is asked for now."""
     return Endpoint.of(ask.route_of(part).place.url)
+
+
+def is_plain(part: PartWork) -> bool:
+    """Whether the part is a whole file, to be asked for at a web server."""
+    whole = part.is_whole_file and part.at == part.start
+    todo = not (part.finished or part.void) and bool(part.of.size)
+    return whole and todo and isinstance(part.route, Route)

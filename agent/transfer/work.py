@@ -92,12 +92,11 @@ class FileWork:
             self.stated = None
 
     @property
-    def crcs(self) -> list[Algorithm]:
+    def crcs(self) -> set[Algorithm]:
         """CRCs that are computed for every part: CRC-32C always, the stated one when it can be combined."""
-        wanted = {Algorithm.CRC32C}
         if self.stated is not None and is_combinable(self.stated.algorithm):
-            wanted.add(self.stated.algorithm)
-        return sorted(wanted)
+            return {Algorithm.CRC32C, self.stated.algorithm}
+        return {Algorithm.CRC32C}
 
     @property
     def sequential(self) -> Algorithm | None:
