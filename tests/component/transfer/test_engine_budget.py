@@ -218,9 +218,10 @@ async def test_what_is_fetched_at_once_shares_the_page_cache(
             super().__init__(fd, direct=asked)
 
     monkeypatch.setattr(receive, "Writer", Watched)
-    monkeypatch.setattr("agent.transfer.pages.cache_memory", lambda: 8 * 10 * MIB)
-    content = os.urandom(8 * MIB)
-    with FaultServer(paced(content, MIB)) as server, engine(Budget(), part_size=MIB) as made:
+    monkeypatch.setattr("agent.transfer.pages.cache_memory", lambda: 8 * 40 * MIB)
+    content = os.urandom(32 * MIB)
+    budget = Budget(connections=4)
+    with FaultServer(paced(content, 4 * MIB)) as server, engine(budget, part_size=MIB) as made:
         first = asyncio.create_task(made.fetch(job("a", content, server.url, tmp_path), Progress()))
         await until(lambda: bool(written["a"]), "a write")
         assert set(written["a"]) == {False}
