@@ -4,24 +4,22 @@ Only the plain course of things happens here: answers of 200 with the listed siz
 its file to `receive`, which knows what it means.
 """
 
-import os
 import select
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from typing import Final
 
 from agent.errors import FetchError, Retryable
-from agent.manifest import Algorithm, Digest
+from agent.manifest import Algorithm
 from agent.policy import Endpoint
 from agent.transfer import answers, ask
+from agent.transfer.batches import Batches
 from agent.transfer.connection import Connection
+from agent.transfer.exchange import Exchange
 from agent.transfer.files import Folders, disk_errors, feed
 from agent.transfer.journal import Claim
 from agent.transfer.line import Head, Line, endpoint_of, is_plain
-from agent.transfer.unit import Unit
 from agent.transfer.work import PartWork
 from agent.transfer.workshop import Workshop
 from shared.domain.reasons import Reason
@@ -33,66 +31,52 @@ _LOOK_SECONDS: Final = 0.5
 
 
 class Crowd:
-    """The files of one unit over up to `width` connections.
+    """The files of the exchange's units over up to `width` connections: all of these are busy while units come in time.
 
-    openers: other threads, so that nobody waits for a connection. welcome: whether the source may be asked for more now. leaves: set
-    when others are to have the places.
+    welcome: whether the source may be asked for more now. leaves: set when others are to have the places.
     """
 
     def __init__(
         self,
-        unit: Unit,
         shop: Workshop,
+        exchange: Exchange,
         *,
         width: int,
-        openers: Executor,
         welcome: Callable[[], bool],
     ) -> None:
-        self._unit = unit
         self._shop = shop
         self._todo: dict[Endpoint, deque[PartWork]] = {}
-        for part in unit.parts:
-            if is_plain(part):
-                self._todo.setdefault(endpoint_of(part), deque()).append(part)
-        self._width = min(width, sum(map(len, self._todo.values())))
-        self._openers = openers
+        self._width = width
         self._welcome = welcome
         self.leaves = False
+        self._exchange = exchange
+        self._batches = Batches(shop.journal, exchange.over)
         self._lines: dict[int, Line] = {}
         self._free: list[Line] = []
-        self._lock = threading.Lock()
-        self._opened: list[Connection] = []
-        self._opening = 0
-        self._over = False
         self._failures = 0
-        self._again = self._width
+        self._again = width
         self._hops: Counter[PartWork] = Counter()
         self._throttled: Retryable | None = None
         self._folders = Folders(shop.root)
-        self._claims: list[tuple[str, Claim, Digest | None]] = []
 
     def run(self) -> None:
-        """Finishes what it can; the rest is left as it was.
+        """Finishes what it can, until no more arrives; the rest is left as it was.
 
         Raises `Stopped`, and FetchError for the disk's faults and for a source that asks to slow down.
         """
-        if not self._todo:
-            return
         self._epoll = select.epoll()
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._bell, select.EPOLLIN)
+        bell = self._exchange.listen()
+        self._epoll.register(bell, select.EPOLLIN)
         try:
-            for _ in range(self._width):
-                self._open()
-            while self._is_busy and not self.leaves:
+            while (self._is_busy or self._expects_more) and not self.leaves:
                 for fd, _ in self._epoll.poll(_LOOK_SECONDS):
                     self._shop.check()
-                    if fd == self._bell:
-                        self._take_opened()
+                    if fd == bell:
+                        self._take()
                     elif fd in self._lines:
                         self._hear(self._lines[fd])
                 self._shop.check()
-                self._ask_for_more()
+                self._go_on()
                 self._cut_silent()
         finally:
             self._end()
@@ -100,8 +84,16 @@ class Crowd:
             raise self._throttled
 
     @property
+    def _waiting(self) -> int:
+        return sum(map(len, self._todo.values()))
+
+    @property
     def _is_busy(self) -> bool:
-        return self._opening > 0 or any(line.part for line in self._lines.values())
+        return self._exchange.opening > 0 or any(line.part for line in self._lines.values())
+
+    @property
+    def _expects_more(self) -> bool:
+        return self._goes_on and self._exchange.goes_on
 
     @property
     def _goes_on(self) -> bool:
@@ -118,33 +110,27 @@ class Crowd:
         if via.reusable:
             self._begin(via)
         else:
-            self._opening += 1
-            future = self._openers.submit(via.open)
-            future.add_done_callback(lambda done: self._ring(done, via))
+            self._exchange.open(via)
 
-    def _ring(self, done: Future[None], via: Connection) -> None:
-        """In the opener's thread."""
-        if done.cancelled() or done.exception() is not None:
-            via.close()
-        with self._lock:
-            if not self._over:
-                self._opened.append(via)
-                os.eventfd_write(self._bell, 1)
-                return
-        self._shop.pool.give_back(via)
-
-    def _take_opened(self) -> None:
-        with self._lock:
-            os.eventfd_read(self._bell)
-            opened, self._opened = self._opened, []
+    def _take(self) -> None:
+        units, opened = self._exchange.take()
+        for unit in units:
+            plain = [part for part in unit.parts if is_plain(part)]
+            for part in plain:
+                self._todo.setdefault(endpoint_of(part), deque()).append(part)
+            self._batches.add(unit, plain)
         for via in opened:
-            self._opening -= 1
             if via.reusable:
                 self._begin(via)
             else:
                 # Another attempt would take as long.
                 self._failures += 1
                 self._shop.pool.discard(via)
+        if units:
+            self._free += [line for line in self._lines.values() if line.part is None]
+            room = self._width - len(self._lines) - self._exchange.opening
+            for _ in range(min(room, self._waiting)):
+                self._open()
 
     def _begin(self, via: Connection) -> None:
         line = Line(via)
@@ -188,18 +174,20 @@ class Crowd:
                 return
         except (ValueError, FetchError):
             # `receive` will meet the same, and says what it means.
-            self._failures += 1
+            self._left_out(part)
         if keeps_open:
             self._free.append(line)
         else:
             self._drop(line)
             self._open()
 
-    def _ask_for_more(self) -> None:
-        """Once all that came has been taken: a server that sleeps in between has to be woken for each request."""
+    def _go_on(self) -> None:
+        """Once all that came has been taken: a server that sleeps in between would have to be woken for each request."""
         free, self._free = self._free, []
         for line in free:
             self._next(line)
+        if self._waiting <= self._width:
+            self._exchange.hunger()
 
     def _judge(self, line: Line, head: Head, part: PartWork, body: memoryview) -> bool:
         """Keep the file, or ask where it has gone: True when this line is at that already.
@@ -235,12 +223,18 @@ class Crowd:
 
     def _refused(self, part: PartWork, why: FetchError | answers.Refused) -> None:
         if isinstance(why, answers.Refused):
-            self._unit.refused.add(part.of)
+            self._batches.unit_of(part).refused.add(part.of)
             part.of.route = None
         elif isinstance(why, Retryable) and why.reason is Reason.SOURCE_THROTTLED:
+            # Who takes the file on has to wait first.
             self._throttled = why
             self._failures = _MOST_FAILURES
+            return
+        self._left_out(part)
+
+    def _left_out(self, part: PartWork) -> None:
         self._failures += 1
+        self._batches.over(part)
 
     def _keep(self, part: PartWork, body: memoryview) -> None:
         path = part.of.file.path
@@ -249,7 +243,7 @@ class Crowd:
         feed(part.hashers, body)
         part.at += len(body)
         crc32c = part.crcs[Algorithm.CRC32C].value
-        self._claims.append((part.of.id, Claim(part.claim(), crc32c), part.of.learned))
+        claim = Claim(part.claim(), crc32c)
         part.finish()
         self._shop.progress.received(len(body))
         before = time.monotonic()
@@ -258,6 +252,7 @@ class Crowd:
         if waited > _LOOK_SECONDS:
             for line in self._lines.values():
                 line.pause(waited)
+        self._batches.over(part, (part.of.id, claim, part.of.learned))
 
     def _broken(self, line: Line) -> None:
         """Another connection takes its place. A file of which nothing came is asked for again there, a few times."""
@@ -266,7 +261,7 @@ class Crowd:
             self._again -= 1
             self._todo.setdefault(endpoint_of(part), deque()).appendleft(part)
         elif part is not None:
-            self._failures += 1
+            self._left_out(part)
         self._drop(line)
         self._open()
 
@@ -286,15 +281,9 @@ class Crowd:
             self._broken(line)
 
     def _end(self) -> None:
-        with self._lock:
-            self._over = True
-            left, self._opened = self._opened, []
-        for via in left:
-            self._shop.pool.give_back(via)
+        self._exchange.leave()
         for line in list(self._lines.values()):
             self._drop(line, keep=line.part is None)
         self._epoll.close()
-        os.close(self._bell)
         self._folders.close()
-        with disk_errors("journal"):
-            self._shop.journal.add_all(self._claims)
+        self._batches.close()

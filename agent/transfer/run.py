@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from agent.errors import FetchError, Retryable, SourceChanged
+from agent.errors import SourceChanged
 from agent.manifest import RemoteFile
 from agent.origin import Origin
 from agent.transfer.attempts import Attempts, most_telling
 from agent.transfer.closing import Closing, FetchedFile
 from agent.transfer.crew import Crew, Pools
-from agent.transfer.crowd import Crowd
+from agent.transfer.crowding import Crowding
 from agent.transfer.flow import Flow
 from agent.transfer.pace import TICK_SECONDS
 from agent.transfer.receive import receive
@@ -22,10 +22,7 @@ from agent.transfer.todo import Todo
 from agent.transfer.unit import Unit
 from agent.transfer.work import FileWork
 from agent.transfer.workshop import Workshop
-from shared.domain.reasons import Reason
 
-# Threads that bring small files: while one waits for the event loop, the other has the interpreter.
-_CROWDS: Final = 2
 # A part that takes less is not worth another connection, which has to be opened and come up to speed.
 _WORTH_SECONDS: Final = 1.0
 
@@ -60,7 +57,15 @@ class Run:
         )
         self._running: set[Unit] = set()
         self._receiving: set[Unit] = set()
-        self._crowds: dict[Crowd, int] = {}
+        self._crowding = Crowding(
+            self._todo,
+            key=key,
+            shop=shop,
+            crew=self._crew,
+            flow=flow,
+            attempts=self._attempts,
+            routes=self._routes,
+        )
         self._active = 0
 
     async def run(self) -> list[FetchedFile]:
@@ -71,8 +76,13 @@ class Run:
             async with asyncio.TaskGroup() as group:
                 if self._closing.left:
                     group.create_task(self._watch(group), name=f"pace-{self._key}")
-                for _ in range(min(self._todo.crowds, _CROWDS)):
-                    group.create_task(self._crowd_lane(group), name=f"crowd-{self._key}")
+                if self._todo.crowds:
+                    group.create_task(
+                        self._crowding.run(
+                            self._begin, lambda unit: self._end_crowded(unit, group)
+                        ),
+                        name=f"crowd-{self._key}",
+                    )
                 self._start_lanes(group)
         except BaseExceptionGroup as found:
             raise most_telling(found) from found
@@ -126,48 +136,6 @@ class Run:
         finally:
             self._receiving.discard(unit)
 
-    async def _crowd_lane(self, group: asyncio.TaskGroup) -> None:
-        """Small files, many at a time; what does not take the plain course there goes on in lanes."""
-        while self._todo.crowds:
-            unit = self._begin(self._todo.take_crowd())
-            try:
-                await asyncio.sleep(self._attempts.pause)
-                await self._routes.sign(unit)
-                each = self._flow.lines(max((part.of.size or 0 for part in unit.parts), default=0))
-                async with self._attempts.hold_several(self._share(unit, each)) as places:
-                    crowd = Crowd(
-                        unit,
-                        self._shop,
-                        width=places * each,
-                        openers=self._crew.pools.transfer,
-                        welcome=lambda: self._attempts.pause == 0,
-                    )
-                    self._crowds[crowd] = places
-                    try:
-                        await self._crew.do(self._crew.pools.transfer, crowd.run)
-                    finally:
-                        del self._crowds[crowd]
-                self._flow.tick()
-            except FetchError as exc:
-                log.debug(
-                    "small files go on one by one", extra={"key": self._key, "why": exc.message}
-                )
-                if isinstance(exc, Retryable) and exc.reason is Reason.SOURCE_THROTTLED:
-                    self._attempts.slow_down(exc)
-            rest = [part for part in unit.parts if not part.finished]
-            await self._end(unit, group)
-            each = -(-len(rest) // self._flow.most)
-            self._todo.add(
-                Unit(rest[start : start + each], refused=unit.refused)
-                for start in range(0, len(rest), each or 1)
-            )
-            self._start_lanes(group)
-
-    def _share(self, unit: Unit, each: int) -> int:
-        """Places for a crowd; large files, for which round trips do not count, have the other half."""
-        width, enough = self._flow.slots.capacity, -(-len(unit.parts) // each)
-        return min(enough, max(1, width // 2) if self._todo.units(1) else width)
-
     async def _watch(self, group: asyncio.TaskGroup) -> None:
         while not self._closing.over.is_set():
             self._flow.tick()
@@ -183,7 +151,7 @@ class Run:
         A crowd leaves all of its places at once, where single ones are not enough.
         """
         owed = self._flow.slots.owed(self._key)
-        owed -= sum(places for crowd, places in self._crowds.items() if crowd.leaves)
+        owed -= self._crowding.leaving
         able = [unit for unit in self._receiving if unit.can_leave]
         owed -= sum(unit.leaves for unit in able)
         staying = [unit for unit in able if not unit.leaves]
@@ -191,10 +159,8 @@ class Run:
             if owed > 0:
                 unit.leave()
                 owed -= 1
-        for crowd, places in self._crowds.items():
-            if owed > 0 and not crowd.leaves:
-                crowd.leaves = True
-                owed -= places
+        if owed > 0:
+            self._crowding.leave()
 
     def _relieve(self, group: asyncio.TaskGroup) -> None:
         """Whoever has the most left to do gives half of it to a connection that has nothing to do.
@@ -229,6 +195,17 @@ class Run:
             work.in_flight -= 1
             work.pending -= finished[work]
             await self._settle(work, group)
+
+    async def _end_crowded(self, unit: Unit, group: asyncio.TaskGroup) -> None:
+        """What did not take the plain course in a crowd goes on in lanes."""
+        rest = [part for part in unit.parts if not part.finished]
+        await self._end(unit, group)
+        each = -(-len(rest) // self._flow.most)
+        self._todo.add(
+            Unit(rest[start : start + each], refused=unit.refused)
+            for start in range(0, len(rest), each or 1)
+        )
+        self._start_lanes(group)
 
     async def _settle(self, work: FileWork, group: asyncio.TaskGroup) -> None:
         if work.restart and work.in_flight == 0:

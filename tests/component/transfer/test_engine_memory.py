@@ -1,5 +1,6 @@
 """What a fetch holds in memory grows with what it is at, and hardly with how many files a model has."""
 
+import asyncio
 import gc
 import subprocess
 import sys
@@ -50,6 +51,8 @@ async def test_nothing_of_a_fetch_waits_for_the_collector_once_it_ended(tmp_path
         try:
             done = await Fetching(tmp_path).fetch(files, Signer(server.url))
             assert len(done) == len(files)
+            # A thread lets go of what it did last a moment after that is known here.
+            await asyncio.sleep(0.2)
             left = sys.getrefcount(done[0]), sys.getrefcount(files[0])
             gc.collect()
             assert (sys.getrefcount(done[0]), sys.getrefcount(files[0])) == left

@@ -350,3 +350,25 @@ async def test_they_have_more_connections_than_large_files_in_the_same_memory(
         await engine.fetch(job, Progress())
         await engine.close()
     assert 4 < seen <= most
+
+
+async def test_a_file_that_is_long_in_coming_holds_up_none_of_a_thousand(tmp_path: Path) -> None:
+    """They are asked for in batches, and the next batch does not wait for the last file of the one before."""
+    files = [remote(f"f{number}", b"content") for number in range(1000)]
+    others = threading.Event()
+    asked = threading.Semaphore(0)
+
+    def answer(request: Request) -> Reply:
+        if name_of(request) == "f100":
+            others.wait(20)
+        else:
+            asked.release()
+        return ranged(b"content", request)
+
+    with FaultServer(answer) as server:
+        fetch = asyncio.create_task(Fetching(tmp_path).fetch(files, Signer(server.url)))
+        for _ in range(len(files) - 1):
+            assert await asyncio.to_thread(asked.acquire, timeout=10)
+        others.set()
+        assert len(await fetch) == len(files)
+        assert len(server.requests) == len(files)
