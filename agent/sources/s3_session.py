@@ -1,7 +1,6 @@
 """The session of aiobotocore: what is read whole is bounded, and nothing is parsed for longer than it must."""
 
 import ssl
-from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
@@ -12,9 +11,9 @@ from aiobotocore.session import AioSession
 from aiohttp import ClientError, ClientResponse, ClientSession
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from botocore.loaders import Loader, create_loader
-from botocore.utils import parse_timestamp
 
 from agent.errors import Stalled
+from agent.sources.s3_pages import PAGE_EVENT, read_page
 from agent.tls import Tls, verified
 from shared.domain.reasons import Reason
 
@@ -28,8 +27,7 @@ def new_session(tls: Tls) -> AioSession:
     session = AioSession()
     session.set_default_client_config(AioConfig(http_session_cls=_bounded(tls)))
     session.register_component("data_loader", _loader())
-    parsers = session.get_component("response_parser_factory")
-    parsers.set_parser_defaults(timestamp_parser=_timestamp)
+    session.register(PAGE_EVENT, read_page)
     return session
 
 
@@ -37,15 +35,6 @@ def new_session(tls: Tls) -> AioSession:
 def _loader() -> Loader:
     """botocore's description of S3, parsed once for all copies instead of 0.1 s for each."""
     return create_loader()
-
-
-def _timestamp(value: Any) -> datetime:
-    """As S3 writes them; botocore by itself tries every format there is, which takes half the time of a listing."""
-    try:
-        return datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        found: datetime = parse_timestamp(value)
-        return found
 
 
 class _BoundedSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore is not typed

@@ -290,6 +290,49 @@ async def test_a_broken_store_is_worth_another_try(
     assert error.reason is Reason.SOURCE_ERROR
 
 
+async def test_an_error_that_comes_with_200_is_asked_again_and_then_told(
+    wire_store: WireStore, loopback_policy: SourcePolicy
+) -> None:
+    wire_store.lists(["m/file"])
+    wire_store.fail(Fault(200, body=b"<Error><Code>InternalError</Code></Error>", times=1))
+    manifest = await resolved("s3://bucket/m", loopback_policy, keys(wire_store.url))
+    assert len(manifest.files) == 1
+    wire_store.fail(Fault(200, body=b"<Error><Code>AccessDenied</Code></Error>"))
+    error = await failure("s3://bucket/m", loopback_policy, keys(wire_store.url))
+    assert error.reason is Reason.ACCESS_DENIED
+
+
+@pytest.mark.parametrize("namespace", ["", "http://s3.amazonaws.com/doc/2006-03-01/", "urn:other"])
+async def test_a_page_is_read_whatever_its_namespace_but_never_a_part_of_it(
+    wire_store: WireStore, loopback_policy: SourcePolicy, namespace: str
+) -> None:
+    page = (
+        f'<?xml version="1.0"?><ListBucketResult xmlns="{namespace}"><EncodingType>url</EncodingType>'
+        "<IsTruncated>false</IsTruncated><Contents><Key>m/a%20b%2Bc</Key><Size>0</Size><ETag>&quot;e&quot;</ETag>"
+        "<Owner><ID>1</ID></Owner></Contents></ListBucketResult>"
+    ).encode()
+    wire_store.fail(Fault(200, body=page))
+    manifest = await resolved("s3://bucket/m", loopback_policy, keys(wire_store.url))
+    assert [(file.path, file.validator) for file in manifest.files] == [("a b+c", '"e"')]
+    wire_store.fail(Fault(200, body=page[:-1]))
+    error = await failure("s3://bucket/m", loopback_policy, keys(wire_store.url))
+    assert isinstance(error, Retryable)
+    assert error.reason is Reason.SOURCE_ERROR
+
+
+@pytest.mark.parametrize(
+    "object_", ["", "<Size>1</Size>", "<Key>m/a</Key>", "<Key>m/a</Key><Size>-1</Size>"]
+)
+async def test_an_object_without_a_name_or_a_size_is_not_s3s(
+    wire_store: WireStore, loopback_policy: SourcePolicy, object_: str
+) -> None:
+    page = f"<ListBucketResult><Contents>{object_}</Contents></ListBucketResult>"
+    wire_store.fail(Fault(200, body=page.encode()))
+    error = await failure("s3://bucket/m", loopback_policy, keys(wire_store.url))
+    assert isinstance(error, Retryable)
+    assert error.reason is Reason.SOURCE_ERROR
+
+
 async def test_something_that_is_no_s3_is_said_to_be_none(
     wire_store: WireStore, loopback_policy: SourcePolicy
 ) -> None:
