@@ -28,11 +28,12 @@ from shared.domain.reasons import Reason
 from shared.domain.uri import SourceUri
 
 _CALL_SECONDS = 60.0
-# One HEAD each, for digests. Of many small files only the first ones: the others state theirs in the answer that brings
-# them, which a large file, in parts, cannot do.
+# One HEAD each, for digests. Of many small files only the first ones, and no tiny ones, whose HEAD takes as long as they
+# do: the others state theirs in the answer that brings them, which a large file, in parts, cannot do.
 _MOST_HEADS = 1000
 _MOST_SMALL_HEADS = 100
 _SMALL_BYTES = 1 << 20
+_TINY_BYTES = 64 << 10
 _HEADS_AT_ONCE = 32
 
 
@@ -127,6 +128,8 @@ class S3Source:
         """The same files with the digests that HEAD tells, largest first, so that most bytes are guarded best."""
         by_size = sorted((f for f in files if f.size), key=lambda f: f.size or 0, reverse=True)
         large = sum((file.size or 0) > _SMALL_BYTES for file in by_size)
+        if len(by_size) - large > _MOST_SMALL_HEADS:
+            by_size = [file for file in by_size if (file.size or 0) > _TINY_BYTES]
         asked = by_size[: min(_MOST_HEADS, large + _MOST_SMALL_HEADS)]
         gate = asyncio.Semaphore(_HEADS_AT_ONCE)
         try:

@@ -197,11 +197,14 @@ async def test_five_thousand_small_files_are_listed_in_seconds(
 async def test_small_files_beyond_the_first_state_their_digest_with_their_bytes(
     s3_server: S3Server, loopback_policy: SourcePolicy
 ) -> None:
-    s3_server.put_many("models", {f"some/{n:03}": b"content %d" % n for n in range(150)})
+    small = {f"some/{n:03}": b"%07d " % n * (9 << 10) for n in range(150)}
+    tiny = {f"some/tiny-{n:02}": b"content %d" % n for n in range(20)}
+    s3_server.put_many("models", small | tiny)
     async with opened("s3://models/some", loopback_policy, keys(s3_server.endpoint)) as source:
         manifest = await source.resolve()
         unasked = [file for file in manifest.files if not file.digests]
-        assert len(unasked) == 50
+        assert len(unasked) == 50 + len(tiny)
+        assert all(file in unasked for file in manifest.files if "tiny" in file.path)
         request = await source.sign(unasked[-1])
         assert isinstance(request, SignedRequest)
         assert request.states is not None
