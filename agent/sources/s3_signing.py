@@ -25,13 +25,14 @@ class _Common:
     """What the signatures of a second have in common, as long as keys and headers stay the same. query: of the URL.
 
     tail: of the canonical request, what follows the path. scope: of the text that is signed, what precedes the digest.
+    mac: of that text, before its first byte; copied, since a new one would give the interpreter away to another thread.
     """
 
     of: tuple[object, ...]
     query: str
     tail: str
     scope: str
-    key: bytes
+    mac: hmac.HMAC
 
 
 class Presigner:
@@ -87,8 +88,9 @@ class Presigner:
             common = self._common = self._prepare(*of)
         canonical = f"{method}\n{self._path}{name}\n{common.query}\n{common.tail}"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
-        signature = _mac(common.key, f"{common.scope}{digest}").hex()
-        return f"{self._base}{name}?{common.query}&X-Amz-Signature={signature}"
+        mac = common.mac.copy()
+        mac.update(f"{common.scope}{digest}".encode())
+        return f"{self._base}{name}?{common.query}&X-Amz-Signature={mac.hexdigest()}"
 
     def _prepare(self, keys: Any, second: int, headers: tuple[tuple[str, str], ...]) -> _Common:
         moment = datetime.fromtimestamp(second, UTC)
@@ -103,7 +105,9 @@ class Presigner:
             query=_query(f"{keys.access_key}/{scope}", stamp, keys.token, names),
             tail=f"{lines}\n{names}\nUNSIGNED-PAYLOAD",
             scope=f"{_ALGORITHM}\n{stamp}\n{scope}\n",
-            key=_signing_key(keys.secret_key, day, self._region),
+            mac=hmac.new(
+                _signing_key(keys.secret_key, day, self._region), digestmod=hashlib.sha256
+            ),
         )
 
 
