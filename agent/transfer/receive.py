@@ -83,10 +83,10 @@ def _goes_direct(part: PartWork, shop: Workshop) -> bool:
 
 
 def _may_be_direct(part: PartWork) -> bool:
-    """A digest that needs a file's bytes in order, while they come in several parts, is computed from the page cache."""
+    """A digest that needs a file's bytes in order is computed from the page cache where they do not arrive in order."""
     size = part.of.size
     large = size is None or size > SMALL_FILE
-    return large and (part.of.sequential is None or part.is_whole_file)
+    return large and (part.of.sequential is None or part.whole is not None)
 
 
 def _claim(part: PartWork, fd: int, shop: Workshop) -> None:

@@ -72,7 +72,7 @@ class Run:
         """In the order given. Raises FetchError: of several, the most telling one."""
         try:
             begun = await self._recover()
-            self._todo.plan(self._closing.open_files(), begun)
+            self._todo.plan(self._closing.open_files(), begun, width=self._flow.share)
             async with asyncio.TaskGroup() as group:
                 if self._closing.left:
                     group.create_task(self._watch(group), name=f"pace-{self._key}")

@@ -11,7 +11,11 @@ from agent.transfer.work import FileWork, PartWork
 
 
 class Todo:
-    """Large files part by part; small ones in crowds, many at a time. For one event loop."""
+    """Large files part by part; small ones in crowds, many at a time. For one event loop.
+
+    A digest that needs a file's bytes in order costs least where one connection brings them all: such files are not cut
+    beforehand where there is one for each connection.
+    """
 
     def __init__(self, files: Sequence[RemoteFile], *, part_size: int) -> None:
         self._files = files
@@ -20,13 +24,15 @@ class Todo:
         self._units: deque[Unit] = deque()
         self._large: deque[int] = deque()
         self._crowds: deque[array[int]] = deque()
+        self._one_each = False
 
-    def plan(self, indices: Sequence[int], begun: Mapping[int, FileWork]) -> None:
-        """Fetch these files. begun: of some of them, what a former attempt left."""
+    def plan(self, indices: Sequence[int], begun: Mapping[int, FileWork], *, width: int) -> None:
+        """Fetch these files. begun: of some of them, what a former attempt left. width: connections worth while."""
         self._begun.update(begun)
         large, small = batches(
             [self._files[index].size for index in indices], part_size=self._part_size
         )
+        self._one_each = len(large) >= width
         self._large.extend(indices[at] for at in large)
         self._crowds.extend(array("L", [indices[at] for at in group]) for group in small)
 
@@ -63,7 +69,8 @@ class Todo:
 
     def _parts(self, work: FileWork) -> list[PartWork]:
         """What is missing of a file; a finished part stands for one of which nothing is."""
-        if work.size is None or not work.ranges:
+        in_order = self._one_each and work.sequential and not work.done
+        if work.size is None or not work.ranges or in_order:
             parts = [PartWork(work, 0, work.size)]
         else:
             missing = split(work.size, part_size=self._part_size, done=work.done)

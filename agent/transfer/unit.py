@@ -9,6 +9,8 @@ from agent.transfer.work import LEAST_CUT, FileWork, PartWork
 
 # Connections have come up to speed by then.
 _JUDGE_SECONDS: Final = 0.5
+# Before that, at least what a fast connection takes is left: of a long part something may be cut off at once.
+_FAST: Final = 128 << 20
 
 
 class GaveWay(Exception):
@@ -70,11 +72,13 @@ class Unit:
         return moved * 4 < self.parts[0].of.rate * elapsed
 
     def seconds_left(self) -> float:
-        """At the rate so far; 0 while that is unknown, and where nothing can be cut off."""
+        """At the rate so far, at a high one while that is unknown; 0 where nothing can be cut off."""
         if self.began is None or len(self.parts) != 1 or not self.parts[0].divisible:
             return 0.0
         elapsed, moved = monotonic() - self.began[0], self.moved - self.began[1]
         left = (self.parts[0].end or 0) - self.parts[0].taken
-        if elapsed < _JUDGE_SECONDS or left < 2 * LEAST_CUT:
+        if left < 2 * LEAST_CUT:
             return 0.0
+        if elapsed < _JUDGE_SECONDS:
+            return left / _FAST
         return left * elapsed / moved if moved else math.inf

@@ -45,7 +45,7 @@ def recover(work: FileWork, shop: Workshop) -> Steps[None]:
 
 def advance(work: FileWork, shop: Workshop) -> Steps[None]:
     """Hash on, in order, over what is on disk without a gap, as far as it can be read."""
-    if work.sequential is None or work.size is None:
+    if work.sequential is None or work.size is None or work.hashes_itself:
         return
     end = _contiguous(work)
     if work.whole is None:

@@ -23,6 +23,8 @@ LEAST_CUT: Final = 4 << 20
 _REQUEST_SECONDS: Final = 2.0
 _FIRST_REQUEST: Final = 16 << 20
 _LEAST_REQUEST, _MOST_REQUEST = 8 << 20, 256 << 20
+# Claims that together have this size count as one range, so that a file has few; it is what a bad byte costs.
+_RANGE: Final = 64 << 20
 
 
 def _preferred(digests: Sequence[Digest]) -> Digest | None:
@@ -56,6 +58,7 @@ class FileWork:
 
     ranges: whether the server keeps to ranges. restart: to be fetched anew, as soon as nobody writes to it; parts of
     an older generation are then void. pending: parts that are not finished. hashed: bytes that `whole` has seen.
+    hashes_itself: its first part still computes `whole` from what arrives; a cursor goes on from where that part ends.
     request: bytes to be asked for at a time. rate: of the last request that ended, in bytes per second. found: a file of
     this machine, when the first of its parts was copied.
     """
@@ -77,6 +80,7 @@ class FileWork:
     done: dict[Range, dict[Algorithm, int]] = field(default_factory=dict)
     whole: Hasher | None = None
     hashed: int = 0
+    hashes_itself: bool = False
     size: int | None = None
     request: int = _FIRST_REQUEST
     rate: float = 0.0
@@ -124,7 +128,8 @@ class FileWork:
         """Forget all that was fetched; returns how many bytes that was."""
         lost = sum(part.size for part in self.done)
         self.done.clear()
-        self.whole, self.hashed, self.restart, self.found = None, 0, False, None
+        self.whole, self.hashed, self.hashes_itself = None, 0, False
+        self.restart, self.found = False, None
         self.generation += 1
         return lost
 
@@ -135,8 +140,9 @@ class PartWork:
 
     route: the file's when the thread set out; another lane may discard the file's own meanwhile. at: bytes before it are
     on disk. taken: bytes before it are on disk or this thread brings them next. asked: where the request that runs ends.
-    claimed: bytes before it are in the journal too, and their CRCs in the file's `done`; `crcs` run from there. divisible:
-    its server keeps to ranges. leaves: its place is wanted by another copy.
+    claimed: bytes before it are in the journal too, and their CRCs in the file's `done`; `crcs` run from there. spans: the
+    last claims, which are not one range yet. whole: the stated digest, from the file's first byte, of what arrived.
+    divisible: its server keeps to ranges. leaves: its place is wanted by another copy.
     """
 
     of: FileWork
@@ -145,6 +151,7 @@ class PartWork:
     at: int = -1
     claimed: int = -1
     crcs: dict[Algorithm, Crc] = field(default_factory=dict)
+    spans: list[Range] = field(default_factory=list)
     whole: Hasher | None = None
     route: Route | LocalPath | Readable | None = None
     finished: bool = False
@@ -174,13 +181,16 @@ class PartWork:
         if lost:
             for span in [span for span in list(self.of.done) if self._holds(span)]:
                 del self.of.done[span]
+        self.spans.clear()
         self.at = self.taken = self.claimed = self.start
         self.crcs = {algorithm: Crc(algorithm) for algorithm in self.of.crcs}
         sequential = self.of.sequential
-        # A file in one part is hashed as it arrives; in several, by a cursor over what is there in order.
-        self.whole = (
-            new_hasher(sequential, self.of.size or 0) if sequential and self.is_whole_file else None
-        )
+        # A part that began as the whole file is hashed as it arrives; what others bring, by a cursor over what is there.
+        arriving = self.is_whole_file or self.whole is not None
+        self.whole = None
+        if sequential and arriving and not self.finished:
+            self.whole = new_hasher(sequential, self.of.size or 0)
+            self.of.hashes_itself = True
         return lost
 
     def ask(self) -> bool:
@@ -224,8 +234,6 @@ class PartWork:
             rest = PartWork(self.of, middle, self.end)
             self.end = middle
             self.asked = min(self.asked or self.end, middle)
-            # Hashed in order from now on, over what is on disk.
-            self.whole = None
             return rest
 
     def claim(self) -> Range:
@@ -234,30 +242,37 @@ class PartWork:
         self.of.done[span] = {algorithm: crc.value for algorithm, crc in self.crcs.items()}
         self.crcs = {algorithm: Crc(algorithm) for algorithm in self.of.crcs}
         self.claimed = self.at
+        self.spans.append(span)
+        if self.at - self.spans[0].start >= _RANGE:
+            self._merge()
         return span
 
     def finish(self) -> None:
-        """All bytes are claimed: from now on the part counts as one range."""
-        spans = sorted(span for span in list(self.of.done) if self._holds(span))
-        if len(spans) > 1:
-            merged = {
-                algorithm: join(
-                    algorithm, [(self.of.done[span][algorithm], span.size) for span in spans]
-                )
-                for algorithm in self.of.crcs
-            }
-            for span in spans:
-                del self.of.done[span]
-            self.of.done[Range(spans[0].start, spans[-1].end)] = merged
+        """All bytes are claimed."""
+        self._merge()
         if self.of.size is None:
             self.of.size = self.at
         if self.whole is not None:
+            # In this order: a cursor in another thread may look any time.
             self.of.whole, self.of.hashed = self.whole, self.at
+            self.of.hashes_itself = False
         self.finished = True
 
     @property
     def hashers(self) -> list[Hasher]:
         return [*self.crcs.values(), *((self.whole,) if self.whole else ())]
+
+    def _merge(self) -> None:
+        spans, done = self.spans, self.of.done
+        if len(spans) > 1:
+            merged = {
+                algorithm: join(algorithm, [(done[span][algorithm], span.size) for span in spans])
+                for algorithm in self.of.crcs
+            }
+            for span in spans:
+                del done[span]
+            done[Range(spans[0].start, spans[-1].end)] = merged
+        spans.clear()
 
     def _holds(self, span: Range) -> bool:
         return self.start <= span.start and (self.end is None or span.end <= self.end)

@@ -9,7 +9,7 @@ import pytest
 
 from agent.manifest import Algorithm, Strength
 from tests.component.transfer.fetching import PART, Fetching, Signer, remote
-from tests.support.faults import FaultServer, ranged
+from tests.support.faults import FaultServer, Reply, Request, ranged
 
 
 class Reads:
@@ -32,23 +32,63 @@ class Reads:
 
 
 @pytest.mark.parametrize(
-    ("size", "part_size", "read"),
+    ("size", "connections", "read"),
     [
-        pytest.param(8 * PART, 8 * PART, 0, id="in one part"),
-        pytest.param(20_000, PART, 0, id="small"),
+        pytest.param(8 * PART, 1, 0, id="in one part"),
+        pytest.param(20_000, 1, 0, id="small"),
         # Once, close behind what comes: it is in the page cache still.
-        pytest.param(8 * PART, PART, 8 * PART, id="in several parts"),
+        pytest.param(8 * PART, 2, 8 * PART, id="in several parts"),
     ],
 )
 async def test_a_file_with_a_sha256_is_not_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, part_size: int, read: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, connections: int, read: int
 ) -> None:
     content = os.urandom(size)
-    fetching = Fetching(tmp_path, connections=1)
-    fetching.part_size = part_size
+    fetching = Fetching(tmp_path, connections=connections)
     with FaultServer(lambda request: ranged(content, request)) as server:
         reads = Reads(monkeypatch, fetching.tree)
         (file,) = await fetching.fetch([remote("f", content, Algorithm.SHA256)], Signer(server.url))
     assert reads.bytes == read
     assert file.verified_by is Strength.SHA256
     assert fetching.content("f") == content
+
+
+async def test_files_that_can_have_a_connection_each_are_hashed_as_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {f"f{n}": os.urandom(8 * PART) for n in range(5)}
+    fetching = Fetching(tmp_path, connections=4)
+    with FaultServer(lambda request: ranged(contents[named(request)], request)) as server:
+        reads = Reads(monkeypatch, fetching.tree)
+        files = [remote(name, content, Algorithm.SHA256) for name, content in contents.items()]
+        fetched = await fetching.fetch(files, Signer(server.url))
+    assert reads.bytes == 0
+    assert {file.verified_by for file in fetched} == {Strength.SHA256}
+    assert {name: fetching.content(name) for name in contents} == contents
+
+
+async def test_only_what_another_connection_took_over_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = {"slow": os.urandom(32 * PART), "fast": os.urandom(31 * PART)}
+
+    def answer(request: Request) -> Reply:
+        reply = ranged(contents[named(request)], request)
+        rate = 8 * PART if named(request) == "slow" else None
+        return Reply(reply.status, reply.headers, reply.body, rate=rate)
+
+    fetching = Fetching(tmp_path, connections=2)
+    with FaultServer(answer) as server:
+        reads = Reads(monkeypatch, fetching.tree)
+        files = [remote(name, content, Algorithm.SHA256) for name, content in contents.items()]
+        fetched = await fetching.fetch(files, Signer(server.url))
+        slow = [request.range for request in server.requests if named(request) == "slow"]
+    beyond = min(start for start, _ in filter(None, slow[1:]))
+    assert 0 < reads.bytes <= len(contents["slow"]) - beyond
+    assert {file.verified_by for file in fetched} == {Strength.SHA256}
+    assert {name: fetching.content(name) for name in contents} == contents
+    assert fetching.moved == 63 * PART
+
+
+def named(request: Request) -> str:
+    return request.path.split("?")[0][1:]
