@@ -5,6 +5,7 @@ said about when to come back, and reach addresses that the policy refuses.
 """
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -61,6 +62,8 @@ class GcsSource:
         self._tokens = Web(policy, login_tls(access))
         self._fs: Any = None
         self._named = False
+        self._headers: Mapping[str, str] = {}
+        self._good_until = -math.inf
         self._opening = asyncio.Lock()
 
     async def resolve(self, *, revision: str | None = None) -> Manifest:
@@ -157,30 +160,38 @@ class GcsSource:
 
     async def _authorize(self) -> tuple[Mapping[str, str], float | None]:
         """Headers with a token that is still good for a while, and for how many seconds; both empty when anonymous."""
-        tokens = TokenRequests(self._tokens, self._what, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
         async with self._opening:
-            try:
-                async with asyncio.timeout(_IDENTITY_SECONDS):
-                    return await aside(lambda _: self._token(tokens))
-            except Exception as exc:
-                raise _translate(exc, self._what) from exc
+            if (began := loop.time()) >= self._good_until:
+                tokens = TokenRequests(self._tokens, self._what, loop)
+                try:
+                    async with asyncio.timeout(_IDENTITY_SECONDS):
+                        self._headers, left = await aside(lambda _: self._token(tokens))
+                except Exception as exc:
+                    raise _translate(exc, self._what) from exc
+                self._good_until = began + left - _RENEW_SECONDS
+            if self._good_until == math.inf:
+                return self._headers, None
+            return self._headers, max(self._good_until - loop.time(), _LEAST_SECONDS)
 
-    def _token(self, tokens: TokenRequests) -> tuple[Mapping[str, str], float | None]:
-        """Blocks, as google-auth does. The process's own identity is between gcsfs and whatever machine this is."""
+    def _token(self, tokens: TokenRequests) -> tuple[Mapping[str, str], float]:
+        """Headers, and how long their token lasts. Blocks, as google-auth does.
+
+        The process's own identity is between gcsfs and whatever machine this is.
+        """
         if self._fs is None:
             self._fs = self._connect()
         own = self._fs.credentials
         credentials = own.credentials
         if credentials is None:
-            return {}, None
+            return {}, math.inf
         if not self._named:
             own.maybe_refresh(_RENEW_SECONDS)
-        elif not credentials.valid or (_left(credentials) or _RENEW_SECONDS + 1) <= _RENEW_SECONDS:
+        elif not credentials.valid or _left(credentials) <= _RENEW_SECONDS:
             credentials.refresh(tokens)
         headers: dict[str, str] = {}
         own.credentials.apply(headers)
-        left = _left(own.credentials)
-        return headers, None if left is None else max(left - _RENEW_SECONDS, _LEAST_SECONDS)
+        return headers, _left(own.credentials)
 
     def _connect(self) -> Any:
         given = self._given()
@@ -218,11 +229,11 @@ class GcsSource:
             ) from exc
 
 
-def _left(credentials: Any) -> float | None:
-    """Seconds that a token is good for; None for one that does not end."""
+def _left(credentials: Any) -> float:
+    """Seconds that a token is good for."""
     expiry: datetime | None = credentials.expiry
     if expiry is None:
-        return None
+        return math.inf
     return (expiry.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
 
 

@@ -209,6 +209,19 @@ async def test_a_short_lived_token_is_renewed(
         assert request.headers == {"authorization": "Bearer second"}
 
 
+async def test_while_a_token_is_good_signing_waits_for_nothing(
+    wire_store: WireStore, loopback_policy: SourcePolicy, private_key: str
+) -> None:
+    wire_store.lists(["m/file"])
+    for credentials in (account(wire_store.url, private_key), at(wire_store.url)):
+        async with opened("gs://bucket/m", loopback_policy, credentials) as source:
+            manifest = await source.resolve()
+            # It ends at its first step, without an await that another task could come in at.
+            with pytest.raises(StopIteration) as ended:
+                source.sign(manifest.files[0]).__await__().__next__()
+            assert isinstance(ended.value.value, SignedRequest)
+
+
 async def test_a_refused_service_account_stalls(
     wire_store: WireStore, loopback_policy: SourcePolicy, private_key: str
 ) -> None:
