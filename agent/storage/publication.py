@@ -23,36 +23,32 @@ import os
 import secrets
 import stat
 from array import array
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import replace
-from itertools import islice
 
-from agent.errors import Retryable
 from agent.manifest import safe_path
 from agent.storage import manifests, trash
-from agent.storage.disk import FOLDER_MODE, Disk, give_group, open_folder, own_folder
+from agent.storage.disk import FOLDER_MODE, Disk, open_folder, own_folder
+from agent.storage.durability import Durability
 from agent.storage.footprint import Footprint, measure
 from agent.storage.layout import Layout
 from agent.storage.manifests import ManifestInvalid, Record
+from agent.storage.staged import check, has_rights, missing, set_rights, sync_each
 from agent.storage.tree import StoredFiles, Tree, TreeFile
 from agent.storage.walk import Entry, birth, lstat, open_beneath, open_parent, walk
-from shared.domain.reasons import Reason
 
-# From here on one syncfs, which writes everything in one go, comes before the fsync of each file, which then has only
-# to report that file's errors: 5,000 files take 0.3 s instead of 1.1 s on ext4/NVMe.
-_MANY_FILES = 32
-# Open at a time, to be synced together.
-_AT_ONCE = 64
+# No time of any file.
+_MISSING = -(1 << 63)
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 _CANNOT_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
-def publish(layout: Layout, disk: Disk, tree: Tree, staged: str) -> None:
+def publish(layout: Layout, disk: Disk, durability: Durability, tree: Tree, staged: str) -> None:
     """`staging/<key>/<staged>` becomes `models/<key>`. Raises `OSError` with the old tree in place, or `Retryable`."""
     key = tree.storage_key
     stage = open_folder(layout.staging, key)
     try:
-        files, inode, footprint = _prepare(layout, disk, stage, staged, tree)
+        files, inode, footprint = _prepare(layout, disk, durability, stage, staged, tree)
         moment = int(tree.published_at.timestamp())
         record = Record(
             tree=replace(tree, files=files),
@@ -147,29 +143,38 @@ def _inode(at: int, name: str) -> int | None:
 
 
 def _prepare(
-    layout: Layout, disk: Disk, stage: int, staged: str, tree: Tree
+    layout: Layout, disk: Disk, durability: Durability, stage: int, staged: str, tree: Tree
 ) -> tuple[StoredFiles, int, Footprint]:
     """The staged tree holds exactly the manifest's files, readable by everybody, and is durable."""
     root = open_folder(stage, staged)
     try:
-        folders = prune(disk, root, {safe_path(file.path) for file in tree.files})
-        if len(tree.files) >= _MANY_FILES:
-            disk.sync_all(root)
-        times = array("q")
+        places = {safe_path(file.path): place for place, file in enumerate(tree.files)}
+
+        def made_readable(entry: Entry) -> None:
+            if not has_rights(layout, entry.stat):
+                set_rights(layout, disk, root, tree.files[places[entry.path]])
+
+        prune(disk, root, places, kept=made_readable)
+        if not durability.sync(stage, files=len(places), size=tree.size):
+            sync_each(disk, root, tree.files)
+        times = array("q", [_MISSING]) * len(tree.files)
 
         def finished() -> Iterator[Entry]:
-            left = iter(tree.files)
-            while some := tuple(islice(left, _AT_ONCE)):
-                for file, found in zip(some, _finish_files(layout, disk, root, some), strict=True):
-                    times.append(found.st_mtime_ns)
-                    yield Entry(file.path, found)
+            folders = [""]
+            for entry in walk(root):
+                if entry.is_folder:
+                    folders.append(entry.path)
+                elif (place := places.get(entry.path)) is not None:
+                    check(tree.files[place], entry.stat)
+                    times[place] = entry.stat.st_mtime_ns
+                    yield entry
             for path in sorted(folders, reverse=True):
-                with contextlib.suppress(FileNotFoundError):
-                    yield Entry(path, _finish_folder(layout, disk, root, path))
-            yield Entry("", _finish_folder(layout, disk, root, ""))
+                yield Entry(path, _finish_folder(layout, disk, root, path))
 
-        # One after the other: of 200,000 files, what `fstat` tells would be 100 MB.
+        # One after the other: of 200,000 files, what `lstat` tells would be 100 MB.
         footprint = measure(finished())
+        if _MISSING in times:
+            raise missing(tree.files[times.index(_MISSING)])
         disk.sync(stage)
         return _timed(tree, times), os.fstat(root).st_ino, footprint
     finally:
@@ -182,19 +187,26 @@ def _timed(tree: Tree, times: "array[int]") -> StoredFiles:
     def load(sizes: Collection[int] | None = None) -> Iterator[TreeFile]:
         for file, moment in zip(tree.files, times, strict=True):
             if sizes is None or file.size in sizes:
-                yield replace(file, mtime_ns=moment)
+                yield file.at(moment)
 
     return StoredFiles(load, count=len(tree.files), total_size=tree.size)
 
 
-def prune(disk: Disk, root: int, wanted: Container[str]) -> list[str]:
-    """Left-overs of an earlier attempt go, and the folders that held nothing else; all folders that there were."""
-    folders: list[str] = []
+def prune(
+    disk: Disk,
+    root: int,
+    wanted: Container[str],
+    *,
+    kept: Callable[[Entry], None] = lambda _: None,
+) -> None:
+    """Left-overs of an earlier attempt go, and the folders that held nothing else. kept: told of each file that is wanted."""
     strays: list[str] = []
     for entry in walk(root):
         if entry.is_folder:
-            folders.append(entry.path)
-        elif entry.path not in wanted:
+            continue
+        if entry.path in wanted:
+            kept(entry)
+        else:
             strays.append(entry.path)
     holders: set[str] = set()
     for path in strays:
@@ -219,44 +231,6 @@ def prune(disk: Disk, root: int, wanted: Container[str]) -> list[str]:
             holders.add(path.rpartition("/")[0])
         finally:
             os.close(parent)
-    return folders
-
-
-def _finish_files(
-    layout: Layout, disk: Disk, root: int, files: Sequence[TreeFile]
-) -> list[os.stat_result]:
-    """Readable by everybody, and durable."""
-    with contextlib.ExitStack() as stack:
-        fds: list[int] = []
-        for file in files:
-            fds.append(_open_staged(root, file))
-            stack.callback(os.close, fds[-1])
-            _set_rights(layout, disk, fds[-1], file)
-        disk.sync_several(fds)
-        return [os.fstat(fd) for fd in fds]
-
-
-def _open_staged(root: int, file: TreeFile) -> int:
-    try:
-        return open_beneath(root, file.path, os.O_RDONLY)
-    except FileNotFoundError as exc:
-        raise Retryable(Reason.DISK_ERROR, f"staged file {file.path!r} is missing") from exc
-
-
-def _set_rights(layout: Layout, disk: Disk, fd: int, file: TreeFile) -> None:
-    """Read-only for all but the owner, since a hard link may stand in several trees; executables stay executable."""
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_size != file.size:
-        raise Retryable(
-            Reason.DISK_ERROR,
-            f"staged file {file.path!r} has {found.st_size} bytes, its manifest says {file.size}",
-        )
-    if found.st_nlink == 1:
-        if layout.gid is not None and found.st_gid != layout.gid:
-            give_group(disk, fd, layout.gid)
-        mode = 0o755 if found.st_mode & 0o111 else 0o644
-        if stat.S_IMODE(found.st_mode) != mode:
-            disk.chmod(fd, mode)
 
 
 def _finish_folder(layout: Layout, disk: Disk, root: int, path: str) -> os.stat_result:

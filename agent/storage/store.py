@@ -26,6 +26,7 @@ from agent.storage import (
 )
 from agent.storage.catalogue import Catalogue
 from agent.storage.disk import Disk, ensure_folder, opened_folder
+from agent.storage.durability import Durability
 from agent.storage.errors import StoreUnavailable, describe
 from agent.storage.gate import Gate
 from agent.storage.layout import PRIVATE, Layout
@@ -49,6 +50,7 @@ class Store:
         self._layout = layout
         self._disk = disk
         self._known = Catalogue(layout, records)
+        self._durability = Durability(layout, disk)
         self._emptying = threading.Lock()
         self._gate = Gate(str(layout.root))
 
@@ -140,7 +142,7 @@ class Store:
             raise ValueError(f"{staged} is not a staged folder of {key}")
         with self._changing(key, f"publishing {key}"):
             try:
-                publication.publish(self._layout, self._disk, tree, staged.name)
+                publication.publish(self._layout, self._disk, self._durability, tree, staged.name)
             finally:
                 self._known.reload(key)
         self._tidy()

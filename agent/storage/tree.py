@@ -24,6 +24,12 @@ class TreeFile:
     verified_by: Strength
     mtime_ns: int = 0
 
+    def at(self, mtime_ns: int) -> "TreeFile":
+        """The same with this time; `replace` takes twice as long."""
+        return TreeFile(
+            self.path, self.size, self.digests, self.validator, self.verified_by, mtime_ns
+        )
+
 
 class Load(Protocol):
     """Reads files from a manifest; of the given sizes only, or all."""

@@ -1,5 +1,6 @@
 """The store loses power before each of its system calls in turn; the next start finds the old tree or the new one, whole."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.storage.store import Store
-from tests.support.disks import Crash, CrashingDisk, SteppingDisk
+from tests.support.disks import Crash, CrashingDisk, SteppingDisk, in_one_go
 from tests.support.trees import (
     EPOCH,
     KEY,
@@ -75,6 +76,7 @@ def do_sweep(store: Store, root: Path) -> None:
 NOTHING: dict[str, bytes] = {}
 
 
+@pytest.mark.parametrize("at_once", [False, True], ids=["one by one", "in one go"])
 @pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "two renames"])
 @pytest.mark.parametrize(
     ("prepare", "act", "before", "after"),
@@ -96,6 +98,7 @@ def test_any_crash_leaves_old_or_new(
     before: Mapping[str, bytes],
     after: Mapping[str, bytes],
     exchanges: bool,
+    at_once: bool,
 ) -> None:
     seen = set()
     for step in range(1000):
@@ -107,7 +110,8 @@ def test_any_crash_leaves_old_or_new(
         write_files(root / "models" / "not-a-key", {"foreign": b"mine"})
         unsynced = tuple(path for path in staged_path(root).rglob("*") if path.is_file())
         disk = CrashingDisk(step, unsynced=unsynced, exchanges=exchanges)
-        finished = attempt(root, disk, act)
+        with in_one_go() if at_once else contextlib.nullcontext():
+            finished = attempt(root, disk, act)
         disk.power_off()
         recover_with_crashes(root, step)
 

@@ -1,12 +1,15 @@
 """Disks that fail: by an error at one step, or by losing power."""
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from agent.storage import durability
 from agent.storage.disk import Disk
 
 _STEPS = frozenset(name for name in vars(Disk) if not name.startswith("_"))
@@ -114,3 +117,15 @@ class CrashingDisk(Disk):
         fd = self._dirty.pop(inode, None)
         if fd is not None:
             os.close(fd)
+
+
+@contextlib.contextmanager
+def in_one_go() -> Iterator[None]:
+    """Every publication is made durable at once, however few files it has, on whatever file system, and whoever staged it."""
+    with (
+        mock.patch.object(durability, "_MANY_FILES", 1),
+        mock.patch.object(durability, "_unwritten", return_value=0),
+        mock.patch.object(durability, "_tells_all", return_value=True),
+        mock.patch.object(durability, "_staged", return_value=frozenset()),
+    ):
+        yield

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Final, Self
 from unittest import mock
 
+from agent.storage.disk import Disk
 from agent.transfer import files as transfer_files
 from tests.support.disks import Crash
 
@@ -48,6 +49,7 @@ class Syscalls:
             self._patch(name, self._by_descriptor)
         for name in ("write", "pwrite"):
             self._patch(name, self._writing)
+        self._patches.enter_context(mock.patch.object(Disk, "sync_all", self._syncing_all))
         self._patch("open", self._opening)
         self._patch("dup", self._duplicating)
         self._patch("close", self._closing)
@@ -91,6 +93,10 @@ class Syscalls:
             return self._step(whole)
 
         return instead
+
+    def _syncing_all(self, fd: int) -> None:
+        """The disk itself is not asked: the file system is one of memory, or other tests' as well."""
+        self._step(self._power.synced_all)
 
     def _writing(self, call: Callable[..., int]) -> Callable[..., int]:
         def instead(fd: int, data: Any, *offset: int) -> int:
@@ -205,6 +211,13 @@ class Power:
         """This file, or this folder's names."""
         self._keep(Path(f"/proc/self/fd/{fd}"))
 
+    def synced_all(self) -> None:
+        """Everything that is there."""
+        # By a name that is not below the root: descriptors that are held here are not the process's that dies.
+        root = Path("/proc/self/root") / self._root.relative_to("/")
+        for path in (root, *root.rglob("*")):
+            self._keep(path)
+
     def lose(self, loss: Loss) -> None:
         """What is not durable goes back to what it was, as far as `loss` says."""
         self._lose_in(self._root, loss, random.Random(loss.seed))
@@ -248,8 +261,7 @@ class Power:
         self.close()
         self._contents.clear()
         self._names.clear()
-        for path in (self._root, *self._root.rglob("*")):
-            self._keep(path)
+        self.synced_all()
 
     def _keep(self, path: Path) -> None:
         fd = os.open(path, os.O_PATH)

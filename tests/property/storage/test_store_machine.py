@@ -1,5 +1,6 @@
 """Any sequence of publishing, evicting, adopting, sweeping, tampering and losing power keeps every tree old or new, whole, and nobody else's files."""
 
+import contextlib
 import shutil
 import tempfile
 import threading
@@ -14,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agent.storage import sharing
 from agent.storage.store import Store
 from shared.domain.storage_key import storage_key
-from tests.support.disks import Crash, CrashingDisk
+from tests.support.disks import Crash, CrashingDisk, in_one_go
 from tests.support.trees import EPOCH, read_files, remote_file, strays, tree_of, write_files
 
 URIS = ["s3://b/one", "s3://b/two", "hf://o/three"]
@@ -82,21 +83,33 @@ class StoreMachine(RuleBasedStateMachine):
         self.foreign.pop(storage_key(uri), None)
 
     @rule(
-        uri=uris, content=contents, reuse=st.booleans(), step=crash_steps, exchanges=st.booleans()
+        uri=uris,
+        content=contents,
+        reuse=st.booleans(),
+        step=crash_steps,
+        exchanges=st.booleans(),
+        at_once=st.booleans(),
     )
     def crash_while_publishing(
-        self, uri: str, content: dict[str, bytes], reuse: bool, step: int, exchanges: bool
+        self,
+        uri: str,
+        content: dict[str, bytes],
+        reuse: bool,
+        step: int,
+        exchanges: bool,
+        at_once: bool,
     ) -> None:
         staged = self.stage(uri, content, reuse)
         self.revision += 1
         tree = tree_of(content, uri=uri, revision=str(self.revision))
         own = [path for path in staged.rglob("*") if path.is_file() and path.stat().st_nlink == 1]
-        self.crash(
-            storage_key(uri),
-            lambda store: store.publish(tree, staged),
-            CrashingDisk(step, unsynced=tuple(own), exchanges=exchanges),
-            {**content},
-        )
+        with in_one_go() if at_once else contextlib.nullcontext():
+            self.crash(
+                storage_key(uri),
+                lambda store: store.publish(tree, staged),
+                CrashingDisk(step, unsynced=tuple(own), exchanges=exchanges),
+                {**content},
+            )
 
     @rule(uri=uris)
     def evict(self, uri: str) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent.policy import SourcePolicy
 from agent.storage.store import Store
 from tests.component.sources.copying import copied
-from tests.support.disks import Crash
+from tests.support.disks import Crash, in_one_go
 from tests.support.syscalls import Loss, Power, Syscalls
 from tests.support.trees import read_files, strays, write_files
 
@@ -59,11 +59,11 @@ def published(root: Path) -> list[dict[str, bytes]]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(steps, tears, losses), min_size=1, max_size=3))
+@given(st.lists(st.tuples(steps, tears, losses), min_size=1, max_size=3), st.booleans())
 def test_a_copy_that_dies_anywhere_and_loses_power_is_gone_on_with_and_published_whole(
-    deaths: list[tuple[int, float, Loss]],
+    deaths: list[tuple[int, float, Loss]], at_once: bool
 ) -> None:
-    with folder() as place:
+    with folder() as place, in_one_go() if at_once else contextlib.nullcontext():
         source, root = place / "source", place / "root"
         write_files(source, CONTENT)
         Store.open(root).close()
