@@ -83,10 +83,12 @@ def _goes_direct(part: PartWork, shop: Workshop) -> bool:
 
 
 def _may_be_direct(part: PartWork) -> bool:
-    """A digest that needs a file's bytes in order is computed from the page cache where they do not arrive in order."""
+    """Where a digest needs bytes in order that do not arrive so, they are read again: from the disk, unless that is busy."""
     size = part.of.size
     large = size is None or size > SMALL_FILE
-    return large and (part.of.sequential is None or part.whole is not None)
+    return large and (
+        part.of.sequential is None or part.whole is not None or not part.of.disk_is_busy
+    )
 
 
 def _claim(part: PartWork, fd: int, shop: Workshop) -> None:
@@ -183,7 +185,9 @@ def _keep(part: PartWork, data: memoryview, fd: int, writer: Writer, shop: Works
     if part.end is None:
         # What an earlier attempt left is written over.
         shop.room(part.at + len(data) - os.fstat(fd).st_size)
+    began = time.monotonic()
     writer.write(data, part.at)
+    part.wrote(began, time.monotonic())
     feed(part.hashers, data)
     part.at += len(data)
     if part.at - part.claimed >= CLAIM_BYTES:

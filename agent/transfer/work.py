@@ -23,6 +23,10 @@ LEAST_CUT: Final = 4 << 20
 _REQUEST_SECONDS: Final = 2.0
 _FIRST_REQUEST: Final = 16 << 20
 _LEAST_REQUEST, _MOST_REQUEST = 8 << 20, 256 << 20
+# Of a thread's time, as much as this in writes: the disk is what all wait for, and has no time to be read from. A mean
+# over so many writes.
+_BUSY: Final = 0.85
+_WRITES: Final = 32
 # Claims that together have this size count as one range, so that a file has few; it is what a bad byte costs.
 _RANGE: Final = 64 << 20
 
@@ -60,7 +64,8 @@ class FileWork:
     an older generation are then void. pending: parts that are not finished. hashed: bytes that `whole` has seen.
     hashes_itself: its first part still computes `whole` from what arrives; a cursor goes on from where that part ends.
     request: bytes to be asked for at a time. rate: of the last request that ended, in bytes per second. found: a file of
-    this machine, when the first of its parts was copied.
+    this machine, when the first of its parts was copied. writing: the share of their time that its threads wait for the
+    disk.
     """
 
     file: RemoteFile
@@ -85,6 +90,8 @@ class FileWork:
     request: int = _FIRST_REQUEST
     rate: float = 0.0
     found: os.stat_result | None = None
+    writing: float = 0.0
+    disk_is_busy: bool = False
 
     def __post_init__(self) -> None:
         self.id = file_id(self.file)
@@ -142,7 +149,8 @@ class PartWork:
     on disk. taken: bytes before it are on disk or this thread brings them next. asked: where the request that runs ends.
     claimed: bytes before it are in the journal too, and their CRCs in the file's `done`; `crcs` run from there. spans: the
     last claims, which are not one range yet. whole: the stated digest, from the file's first byte, of what arrived.
-    divisible: its server keeps to ranges. leaves: its place is wanted by another copy.
+    divisible: its server keeps to ranges. leaves: its place is wanted by another copy. wrote_at: when
+    the last piece was on disk; a monotonic clock's.
     """
 
     of: FileWork
@@ -160,6 +168,7 @@ class PartWork:
     leaves: bool = False
     taken: int = 0
     asked: int | None = None
+    wrote_at: float = 0.0
     lock: Lock = field(default_factory=Lock, repr=False)
 
     def __post_init__(self) -> None:
@@ -235,6 +244,13 @@ class PartWork:
             self.end = middle
             self.asked = min(self.asked or self.end, middle)
             return rest
+
+    def wrote(self, began: float, ended: float) -> None:
+        """A piece, from when to when. A disk that was busy once counts as busy."""
+        share = (ended - began) / max(ended - self.wrote_at, 1e-6)
+        self.wrote_at = ended
+        self.of.writing += (share - self.of.writing) / _WRITES
+        self.of.disk_is_busy = self.of.disk_is_busy or self.of.writing > _BUSY
 
     def claim(self) -> Range:
         """What was received since the last claim, now among the file's done ranges."""

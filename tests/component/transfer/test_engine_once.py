@@ -1,6 +1,8 @@
 """A digest that needs a file's bytes in order is computed while they come; the file is not read again afterwards."""
 
+import fcntl
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,8 @@ from typing import Any
 import pytest
 
 from agent.manifest import Algorithm, Strength
+from agent.transfer import work
+from agent.transfer.pages import Writing
 from tests.component.transfer.fetching import PART, Fetching, Signer, remote
 from tests.support.faults import FaultServer, Reply, Request, ranged
 
@@ -88,6 +92,35 @@ async def test_only_what_another_connection_took_over_is_read_again(
     assert {file.verified_by for file in fetched} == {Strength.SHA256}
     assert {name: fetching.content(name) for name in contents} == contents
     assert fetching.moved == 63 * PART
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_file_that_must_be_read_again_stays_in_memory_where_the_disk_has_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    try:
+        os.close(os.open(tmp_path / "probe", os.O_WRONLY | os.O_CREAT | os.O_DIRECT))
+    except OSError:
+        pytest.skip("this file system has no direct writes")
+    content = os.urandom(64 * PART)
+    write, direct = os.pwrite, list[bool]()
+
+    def pwrite(fd: int, data: memoryview, offset: int) -> int:
+        direct.append(bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT))
+        time.sleep(0.1 if busy else 0)
+        return write(fd, data, offset)
+
+    if busy:
+        monkeypatch.setattr(work, "_WRITES", 4)
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    fetching = Fetching(tmp_path, connections=2, writing=Writing.DIRECT)
+    fetching.part_size = 32 * PART
+    with FaultServer(lambda request: ranged(content, request)) as server:
+        (file,) = await fetching.fetch([remote("f", content, Algorithm.SHA256)], Signer(server.url))
+    assert direct[0]
+    assert direct[-1] is not busy
+    assert file.verified_by is Strength.SHA256
+    assert fetching.content("f") == content
 
 
 def named(request: Request) -> str:
