@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent.storage.disk import Disk
 from agent.storage.layout import Layout
-from agent.storage.walk import lstat, names
+from agent.storage.walk import birth, lstat, names
 
 _MANY_FILES = 32
 # What others wrote and no disk has yet is waited for, too: as many bytes as the files have, and what takes less than a second.
@@ -52,13 +52,18 @@ class Durability:
                 self._disk.sync_all(self._fd)
             except OSError:
                 self._trusted = False
-            return self._trusted and found.st_ino not in self._before
+            return self._trusted and (found.st_ino, birth(stage)) not in self._before
 
 
-def _staged(layout: Layout) -> frozenset[int]:
-    """Folders of staging that an agent before this one may have written to, and whose errors it may have been told."""
-    found = (lstat(layout.staging, name) for name in names(layout.staging))
-    return frozenset(each.st_ino for each in found if each is not None)
+def _staged(layout: Layout) -> frozenset[tuple[int, int | None]]:
+    """Folders of staging that an agent before this one may have written to, and whose errors it may have been told.
+
+    With when they were made: a later one may get the same inode.
+    """
+    found = ((lstat(layout.staging, name), name) for name in names(layout.staging))
+    return frozenset(
+        (each.st_ino, birth(layout.staging, name)) for each, name in found if each is not None
+    )
 
 
 def _tells_all(fd: int) -> bool:
