@@ -114,9 +114,8 @@ class Crowding:
         most = 1 if self._alone else _UNITS
         self._alone = max(0, self._alone - 1)
         each = self._flow.lines(max((part.of.size or 0 for part in first.parts), default=0))
-        pool = self._crew.pools.transfer
         async with self._attempts.hold_several(self._share(first, each)) as places:
-            exchange = Exchange(self._shop.pool, pool)
+            exchange = Exchange(self._shop.pool, self._crew.pools.transfer)
             exchange.add(first)
             crowd = Crowd(
                 self._shop,
@@ -125,14 +124,14 @@ class Crowding:
                 welcome=lambda: self._attempts.pause == 0,
             )
             self._crowd = crowd, places
-            running = asyncio.ensure_future(self._crew.do(pool, crowd.run))
+            running = asyncio.ensure_future(self._crew.do(self._crew.pools.transfer, crowd.run))
             running.add_done_callback(lambda _: exchange.wake())
             try:
                 while not running.done():
                     over, hungry = await exchange.news()
                     if hungry:
                         most -= 1
-                        unit = await self._next(units) if most and self._todo.crowds else None
+                        unit = await self._next(units) if most and self._fits(each) else None
                         if unit is None:
                             exchange.close()
                         else:
@@ -145,6 +144,10 @@ class Crowding:
             finally:
                 running.cancel()
                 self._crowd = None
+
+    def _fits(self, each: int) -> bool:
+        """Whether there is another unit, whose files leave memory for so many connections in a place."""
+        return self._todo.crowds > 0 and self._flow.lines(self._todo.next_largest) >= each
 
     def _failed(self, error: FetchError) -> None:
         """Raises what is too long a pause to be waited for here."""

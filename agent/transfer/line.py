@@ -146,7 +146,7 @@ def endpoint_of(part: PartWork) -> Endpoint:
 
 
 def is_plain(part: PartWork) -> bool:
-    """Whether the part is a whole file, to be asked for at a web server."""
+    """Whether the part is a whole file, to be asked for at a web server and nowhere else afterwards."""
     whole = part.is_whole_file and part.at == part.start
     todo = not (part.finished or part.void) and bool(part.of.size)
-    return whole and todo and isinstance(part.route, Route)
+    return whole and todo and isinstance(part.route, Route) and not part.route.signed.watched

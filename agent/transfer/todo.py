@@ -57,6 +57,11 @@ class Todo:
         return Unit([part for index in group for part in self._parts(self._work(index))])
 
     @property
+    def next_largest(self) -> int:
+        """Bytes of the largest file of the next crowd."""
+        return max(self._files[index].size or 0 for index in self._crowds[0])
+
+    @property
     def crowds(self) -> int:
         return len(self._crowds)
 

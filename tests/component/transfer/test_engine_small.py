@@ -352,6 +352,37 @@ async def test_they_have_more_connections_than_large_files_in_the_same_memory(
     assert 4 < seen <= most
 
 
+async def test_larger_files_that_follow_small_ones_have_as_few_connections_as_fit_in_memory(
+    tmp_path: Path,
+) -> None:
+    large, small = os.urandom(900_000), b"x" * 1000
+    lock, busy, seen = threading.Lock(), 0, 0
+
+    def answer(request: Request) -> Reply:
+        nonlocal busy, seen
+        if name_of(request).startswith("a"):
+            return ranged(small, request)
+        with lock:
+            busy += 1
+            seen = max(seen, busy)
+        time.sleep(0.05)
+        with lock:
+            busy -= 1
+        return ranged(large, request)
+
+    budget = Budget(connections=16, bytes_in_flight=8 << 20)
+    engine = Engine(budget, policy=SourcePolicy.unrestricted())
+    files = [remote(f"a{number:03}", small) for number in range(500)]
+    files += [remote(f"b{number:03}", large) for number in range(60)]
+    with FaultServer(answer) as server:
+        job = FetchJob(
+            "key", tuple(files), (Signer(server.url),), tmp_path / "tree", tmp_path / "journal"
+        )
+        await engine.fetch(job, Progress())
+        await engine.close()
+    assert 2 < seen <= 8
+
+
 async def test_a_file_that_is_long_in_coming_holds_up_none_of_a_thousand(tmp_path: Path) -> None:
     """They are asked for in batches, and the next batch does not wait for the last file of the one before."""
     files = [remote(f"f{number}", b"content") for number in range(1000)]
