@@ -115,7 +115,7 @@ def seen(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
             max_bytes_per_second=SLOW,
             parallel_copies=2,
             connections=2,
-            part_size_mib=4,
+            part_size_mib=2,
         )
         targets = [
             ({"job": "localmodel-agent", "node": "watched"}, agent.port),
