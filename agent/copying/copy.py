@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from agent.blocking import Blocking
@@ -241,7 +242,9 @@ class Copier:
     async def _transfer(self, job: FetchJob, watch: CopyWatch) -> tuple[TreeFile, ...]:
         watch.enter(Reason.DOWNLOADING)
         with watch.transferring():
-            job = replace(job, room=self._ledger.room(job.folder))
+            size = sum(file.size or 0 for file in job.files)
+            ahead = partial(self._store.write_ahead, files=len(job.files), size=size)
+            job = replace(job, room=self._ledger.room(job.folder), ahead=ahead)
             fetching = self._engine.fetch(job, watch.progress)
             fetched = await self._ledger.watched(job.key, fetching)
         return tuple(

@@ -44,15 +44,24 @@ class Durability:
         found = os.fstat(stage)
         if files < _MANY_FILES or found.st_dev != os.fstat(self._fd).st_dev:
             return False
-        if _unwritten() > 2 * (size + files * _PAGE) + _OTHERS_BYTES:
+        if not _is_ours(files, size):
             return False
+        return self._sync_all() and (found.st_ino, birth(stage)) not in self._before
+
+    def ahead(self, *, files: int, size: int) -> None:
+        """What has been written so far goes to the disk, where that may be asked for at all; nothing is promised."""
+        if self._trusted and _is_ours(files, size):
+            self._sync_all()
+
+    def _sync_all(self) -> bool:
+        """Whether all that was written since the opening is durable."""
         # An error is told once. Who comes second must know that it was.
         with self._one_at_a_time:
             try:
                 self._disk.sync_all(self._fd)
             except OSError:
                 self._trusted = False
-            return self._trusted and (found.st_ino, birth(stage)) not in self._before
+            return self._trusted
 
 
 def _staged(layout: Layout) -> frozenset[tuple[int, int | None]]:
@@ -75,6 +84,11 @@ def _tells_all(fd: int) -> bool:
         return False
     (kind,) = struct.unpack_from("l", found)
     return kind in _TRUSTED
+
+
+def _is_ours(files: int, size: int) -> bool:
+    """Whether hardly anybody else's bytes wait for a disk beside those of so many files."""
+    return _unwritten() <= 2 * (size + files * _PAGE) + _OTHERS_BYTES
 
 
 def _unwritten() -> int:

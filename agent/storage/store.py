@@ -131,6 +131,11 @@ class Store:
         with self._changing(key, f"pruning what is staged for {key}"), opened_folder(into) as fd:
             publication.prune(self._disk, fd, paths)
 
+    def write_ahead(self, *, files: int, size: int) -> None:
+        """The disk takes what is staged by now, so that `publish` waits for less. files, size: of what is being staged."""
+        with suppress(FetchError), self._gate.call("writing ahead"):
+            self._durability.ahead(files=files, size=size)
+
     def publish(self, tree: Tree, staged: Path) -> None:
         """Put the staged folder at `models/<key>`, durable, in one step for readers; what was there is retired.
 

@@ -41,10 +41,14 @@ class Crew:
         return len(self._busy)
 
     async def do(self, pool: Executor, function: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self.begin(pool, function))
+
+    def begin(self, pool: Executor, function: Callable[[], T]) -> Future[T]:
+        """Nobody needs to wait for it."""
         future = pool.submit(function)
         self._busy.add(future)
         future.add_done_callback(self._busy.discard)
-        return await asyncio.wrap_future(future)
+        return future
 
     async def do_in_turns(self, pool: Executor, steps: Steps[T]) -> T:
         """All steps, with others' work in between."""

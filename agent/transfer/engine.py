@@ -38,13 +38,18 @@ def _no_limit(size: int) -> None:
     """So many bytes are always there."""
 
 
+def _later() -> None:
+    """The disk takes it when it likes."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchJob:
     """Files to be fetched.
 
     key: storage key, for fairness between jobs. origins: places that serve these files, best first. folder: the files
     appear at folder / file.path. journal: a folder that outlives a crash, so that the next attempt resumes. room: asked in
-    a thread before a file of unknown size grows by so many bytes; raises `Stalled` when these are not to be had.
+    a thread before a file of unknown size grows by so many bytes; raises `Stalled` when these are not to be had. ahead:
+    called in a thread after each few hundred small files, which the disk may take while others come.
     """
 
     key: str
@@ -53,6 +58,7 @@ class FetchJob:
     folder: Path
     journal: Path
     room: Callable[[int], None] = _no_limit
+    ahead: Callable[[], None] = _later
 
 
 class Engine:
@@ -95,6 +101,7 @@ class Engine:
             run = Run(
                 files=job.files,
                 origins=job.origins,
+                ahead=job.ahead,
                 key=job.key,
                 shop=shop,
                 flow=self._flow,

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from agent.errors import SourceChanged
@@ -38,6 +38,7 @@ class Run:
         *,
         files: Sequence[RemoteFile],
         origins: Sequence[Origin],
+        ahead: Callable[[], None],
         key: str,
         shop: Workshop,
         flow: Flow,
@@ -65,6 +66,7 @@ class Run:
             flow=flow,
             attempts=self._attempts,
             routes=self._routes,
+            ahead=ahead,
         )
         self._active = 0
 

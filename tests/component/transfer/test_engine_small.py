@@ -352,6 +352,30 @@ async def test_they_have_more_connections_than_large_files_in_the_same_memory(
     assert 4 < seen <= most
 
 
+async def test_the_disk_may_take_what_came_while_others_come(tmp_path: Path) -> None:
+    files = tuple(remote(f"f{number}", b"content") for number in range(3000))
+    left: list[int] = []
+    engine = Engine(Budget(), policy=SourcePolicy.unrestricted())
+    with FaultServer(lambda request: ranged(b"content", request)) as server:
+
+        def ahead() -> None:
+            left.append(len(files) - len(server.requests))
+            time.sleep(0.01)
+
+        job = FetchJob(
+            "key",
+            files,
+            (Signer(server.url),),
+            tmp_path / "tree",
+            tmp_path / "journal",
+            ahead=ahead,
+        )
+        await engine.fetch(job, Progress())
+        await engine.close()
+    assert 1 <= len(left) <= 5
+    assert left[0] > 1000
+
+
 async def test_larger_files_that_follow_small_ones_have_as_few_connections_as_fit_in_memory(
     tmp_path: Path,
 ) -> None:

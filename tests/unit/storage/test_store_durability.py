@@ -96,6 +96,27 @@ def test_after_an_error_somewhere_on_the_disk_each_file_is_asked_by_itself(
     assert sorted(watched.files) == inodes(tmp_path, OTHER)
 
 
+def test_an_error_that_came_while_files_were_still_coming_is_not_forgotten(
+    store: Store, watched: Watched, tmp_path: Path
+) -> None:
+    watched.fails = True
+    store.write_ahead(files=len(MANY), size=0)
+    watched.fails = False
+    publish(store, MANY)
+    assert watched.all == 2
+    assert sorted(watched.files) == inodes(tmp_path)
+
+
+def test_nothing_is_written_ahead_of_others_who_wrote_much(
+    store: Store, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_ahead(files=len(MANY), size=0)
+    assert watched.all == 1
+    monkeypatch.setattr(durability, "_unwritten", lambda: 1 << 30)
+    store.write_ahead(files=len(MANY), size=0)
+    assert watched.all == 1
+
+
 def test_what_an_earlier_agent_staged_is_made_durable_one_by_one(
     tmp_path: Path, watched: Watched
 ) -> None:
