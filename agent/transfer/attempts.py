@@ -67,11 +67,11 @@ class Attempts:
         return min(slots.capacity - slots.wanted for slots in (self._flow.slots, self._welcome))
 
     @asynccontextmanager
-    async def hold_several(self, most: int) -> AsyncIterator[int]:
+    async def hold_several(self, most: int, *, limit: int) -> AsyncIterator[int]:
         """Places for this fetch, as `Slots.hold_several`."""
         async with (
             self._welcome.hold_several(self._key, most) as welcome,
-            self._flow.slots.hold_several(self._key, welcome) as count,
+            self._flow.slots.hold_several(self._key, welcome, limit=limit) as count,
         ):
             yield count
 

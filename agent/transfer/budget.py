@@ -84,11 +84,16 @@ class Slots:
             self._return(owner)
 
     @asynccontextmanager
-    async def hold_several(self, owner: str, most: int) -> AsyncIterator[int]:
-        """One place as `hold`, and up to `most` together as long as nobody waits for them; yields how many."""
+    async def hold_several(
+        self, owner: str, most: int, *, limit: int | None = None
+    ) -> AsyncIterator[int]:
+        """One place as `hold`, and up to `most` together as long as nobody waits for them; yields how many.
+
+        limit: for these, in place of the capacity.
+        """
         await self._take(owner)
         count = 1
-        while count < most and not self._waiting and self._held.total() < self._capacity:
+        while count < most and not self._waiting and self._held.total() < (limit or self._capacity):
             self._held[owner] += 1
             count += 1
         missed = most - count

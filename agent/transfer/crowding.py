@@ -121,7 +121,9 @@ class Crowding:
         most = 1 if self._alone else _UNITS
         self._alone = max(0, self._alone - 1)
         each = self._flow.lines(max((part.of.size or 0 for part in first.parts), default=0))
-        async with self._attempts.hold_several(self._share(first, each)) as places:
+        async with self._attempts.hold_several(
+            self._share(first, each), limit=self._flow.places_for_small
+        ) as places:
             exchange = Exchange(self._shop.pool, self._crew.pools.transfer)
             exchange.add(first)
             crowd = Crowd(
@@ -172,5 +174,5 @@ class Crowding:
 
     def _share(self, unit: Unit, each: int) -> int:
         """Places for a crowd; large files, for which round trips do not count, have the other half."""
-        width, enough = self._flow.slots.capacity, -(-len(unit.parts) // each)
+        width, enough = self._flow.places_for_small, -(-len(unit.parts) // each)
         return min(enough, max(1, width // 2) if self._todo.units(1) else width)

@@ -14,6 +14,8 @@ from shared.domain.reasons import Reason
 
 # Threads that may ever be asked for; they start when they are needed.
 MOST_THREADS: Final = 256
+# What one thread brings at most.
+_FILES_PER_SECOND: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,14 @@ class Flow:
     def lines(self, largest: int) -> int:
         """Connections for small files of at most `largest` bytes in a place: they share one thread, and its buffer's memory."""
         return max(1, min(self._budget.connections // self.most, BUFFER_BYTES // room(largest)))
+
+    @property
+    def places_for_small(self) -> int:
+        """Those worth while for small files: on a long link as many as keep one thread busy with their answers."""
+        wanted = (
+            (self.pool.latency or 0) * _FILES_PER_SECOND * self.most // self._budget.connections
+        )
+        return max(self.slots.capacity, min(self.most, int(wanted)))
 
     def set_budget(self, budget: Budget) -> None:
         """Takes effect at once for the rate, and for connections with each next part."""

@@ -352,6 +352,29 @@ async def test_they_have_more_connections_than_large_files_in_the_same_memory(
     assert 4 < seen <= most
 
 
+async def test_on_a_long_link_they_have_all_connections_of_the_budget(tmp_path: Path) -> None:
+    lock, busy, seen = threading.Lock(), 0, 0
+
+    def answer(request: Request) -> Reply:
+        nonlocal busy, seen
+        with lock:
+            busy += 1
+            seen = max(seen, busy)
+        time.sleep(0.04)
+        with lock:
+            busy -= 1
+        return ranged(b"content", request)
+
+    files = tuple(remote(f"f{number}", b"content") for number in range(1500))
+    engine = Engine(Budget(connections=128), policy=SourcePolicy.unrestricted())
+    with FaultServer(answer) as server:
+        job = FetchJob("key", files, (Signer(server.url),), tmp_path / "tree", tmp_path / "journal")
+        await engine.fetch(job, Progress())
+        await engine.close()
+        assert server.accepted <= 128 + 16
+    assert 96 < seen <= 128
+
+
 async def test_the_disk_may_take_what_came_while_others_come(tmp_path: Path) -> None:
     files = tuple(remote(f"f{number}", b"content") for number in range(3000))
     left: list[int] = []

@@ -126,6 +126,16 @@ async def test_several_places_are_given_only_while_nobody_waits_for_them() -> No
     await place.__aexit__(None, None, None)
 
 
+async def test_who_is_worth_more_places_has_them_until_somebody_waits() -> None:
+    slots = Slots(4)
+    async with slots.hold_several("a", 9, limit=8) as alone:
+        assert alone == 8
+        waiting = asyncio.create_task(slots.hold("b").__aenter__())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    await asyncio.wait_for(waiting, 5)
+
+
 def test_the_throttle_keeps_to_its_rate_after_the_first_second() -> None:
     throttle = Throttle(1_000_000)
     stop = threading.Event()
