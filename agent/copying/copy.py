@@ -242,8 +242,7 @@ class Copier:
     async def _transfer(self, job: FetchJob, watch: CopyWatch) -> tuple[TreeFile, ...]:
         watch.enter(Reason.DOWNLOADING)
         with watch.transferring():
-            size = sum(file.size or 0 for file in job.files)
-            ahead = partial(self._store.write_ahead, files=len(job.files), size=size)
+            ahead = partial(self._store.write_ahead, files=len(job.files), size=job.size)
             job = replace(job, room=self._ledger.room(job.folder), ahead=ahead)
             fetching = self._engine.fetch(job, watch.progress)
             fetched = await self._ledger.watched(job.key, fetching)

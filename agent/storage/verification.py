@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.manifest import Algorithm
 from agent.storage.errors import Cancelled
@@ -80,7 +80,7 @@ def _read_again(
             return None
         if os.fstat(fd).st_mtime_ns != found.st_mtime_ns:
             return None
-        return replace(file, mtime_ns=found.st_mtime_ns)
+        return file.at(found.st_mtime_ns)
     except OSError as exc:
         if exc.errno == errno.EIO:
             return None

@@ -100,9 +100,10 @@ class Crowding:
         while self._todo.crowds:
             await asyncio.sleep(self._attempts.pause)
             units = _Units(begin, end)
+            each = self._flow.lines(self._todo.next_largest)
             first = await self._next(units)
             if first is not None:
-                await self._bring(first, units)
+                await self._bring(first, units, each)
                 self._flow.tick()
             await units.end_all()
 
@@ -116,11 +117,10 @@ class Crowding:
             return None
         return unit
 
-    async def _bring(self, first: Unit, units: _Units) -> None:
-        """By one crowd."""
+    async def _bring(self, first: Unit, units: _Units, each: int) -> None:
+        """By one crowd. each: connections in a place."""
         most = 1 if self._alone else _UNITS
         self._alone = max(0, self._alone - 1)
-        each = self._flow.lines(max((part.of.size or 0 for part in first.parts), default=0))
         async with self._attempts.hold_several(
             self._share(first, each), limit=self._flow.places_for_small
         ) as places:

@@ -60,6 +60,11 @@ class FetchJob:
     room: Callable[[int], None] = _no_limit
     ahead: Callable[[], None] = _later
 
+    @property
+    def size(self) -> int:
+        """Bytes, as far as they are known beforehand."""
+        return sum(file.size or 0 for file in self.files)
+
 
 class Engine:
     """All fetches of a process, under one budget. For one event loop."""
@@ -87,8 +92,7 @@ class Engine:
         to the folder any more; the journal stays.
         """
         root, journal = await self._in_thread(lambda: self._open(job))
-        size = sum(file.size or 0 for file in job.files)
-        with self._cache.shared(size) as past_cache:
+        with self._cache.shared(job.size) as past_cache:
             shop = Workshop(
                 root,
                 self._flow.pool,

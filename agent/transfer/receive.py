@@ -79,16 +79,11 @@ def receive(unit: Unit, shop: Workshop) -> None:
 
 
 def _goes_direct(part: PartWork, shop: Workshop) -> bool:
-    return shop.direct and _may_be_direct(part)
-
-
-def _may_be_direct(part: PartWork) -> bool:
     """Where a digest needs bytes in order that do not arrive so, they are read again: from the disk, unless that is busy."""
     size = part.of.size
     large = size is None or size > SMALL_FILE
-    return large and (
-        part.of.sequential is None or part.whole is not None or not part.of.disk_is_busy
-    )
+    read_again = part.of.sequential is not None and part.whole is None
+    return shop.direct and large and not (read_again and part.of.disk_is_busy)
 
 
 def _claim(part: PartWork, fd: int, shop: Workshop) -> None:

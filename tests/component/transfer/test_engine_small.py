@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -40,6 +40,40 @@ def listed(*algorithms: Algorithm) -> list[RemoteFile]:
 
 def arrived(fetching: Fetching) -> bool:
     return all(fetching.content(path) == content for path, content in FILES.items())
+
+
+class Held:
+    """Answers that take so many seconds. most: of them at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self.most = 0
+        self._seconds = seconds
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(self._seconds)
+        with self._lock:
+            self._now -= 1
+
+
+async def fetch_within(
+    budget: Budget,
+    files: Sequence[RemoteFile],
+    url: str,
+    folder: Path,
+    *,
+    ahead: Callable[[], None] = lambda: None,
+) -> None:
+    engine = Engine(budget, policy=SourcePolicy.unrestricted())
+    job = FetchJob(
+        "key", tuple(files), (Signer(url),), folder / "tree", folder / "journal", ahead=ahead
+    )
+    await engine.fetch(job, Progress())
+    await engine.close()
 
 
 @pytest.mark.parametrize("algorithm", [Algorithm.SHA256, Algorithm.MD5, None])
@@ -330,71 +364,43 @@ async def test_they_have_more_connections_than_large_files_in_the_same_memory(
 ) -> None:
     """Four places of 2 MiB each, in which two files of 900 kB fit."""
     content = os.urandom(size)
-    lock, busy, seen = threading.Lock(), 0, 0
+    held = Held(0.05)
 
     def answer(request: Request) -> Reply:
-        nonlocal busy, seen
-        with lock:
-            busy += 1
-            seen = max(seen, busy)
-        time.sleep(0.05)
-        with lock:
-            busy -= 1
+        held.wait()
         return ranged(content, request)
 
     budget = Budget(connections=16, bytes_in_flight=8 << 20)
-    engine = Engine(budget, policy=SourcePolicy.unrestricted())
-    files = tuple(remote(f"f{number}", content) for number in range(100))
+    files = [remote(f"f{number}", content) for number in range(100)]
     with FaultServer(answer) as server:
-        job = FetchJob("key", files, (Signer(server.url),), tmp_path / "tree", tmp_path / "journal")
-        await engine.fetch(job, Progress())
-        await engine.close()
-    assert 4 < seen <= most
+        await fetch_within(budget, files, server.url, tmp_path)
+    assert 4 < held.most <= most
 
 
 async def test_on_a_long_link_they_have_all_connections_of_the_budget(tmp_path: Path) -> None:
-    lock, busy, seen = threading.Lock(), 0, 0
+    held = Held(0.04)
 
     def answer(request: Request) -> Reply:
-        nonlocal busy, seen
-        with lock:
-            busy += 1
-            seen = max(seen, busy)
-        time.sleep(0.04)
-        with lock:
-            busy -= 1
+        held.wait()
         return ranged(b"content", request)
 
-    files = tuple(remote(f"f{number}", b"content") for number in range(1500))
-    engine = Engine(Budget(connections=128), policy=SourcePolicy.unrestricted())
+    files = [remote(f"f{number}", b"content") for number in range(1500)]
     with FaultServer(answer) as server:
-        job = FetchJob("key", files, (Signer(server.url),), tmp_path / "tree", tmp_path / "journal")
-        await engine.fetch(job, Progress())
-        await engine.close()
+        await fetch_within(Budget(connections=128), files, server.url, tmp_path)
         assert server.accepted <= 128 + 16
-    assert 96 < seen <= 128
+    assert 96 < held.most <= 128
 
 
 async def test_the_disk_may_take_what_came_while_others_come(tmp_path: Path) -> None:
-    files = tuple(remote(f"f{number}", b"content") for number in range(3000))
+    files = [remote(f"f{number}", b"content") for number in range(3000)]
     left: list[int] = []
-    engine = Engine(Budget(), policy=SourcePolicy.unrestricted())
     with FaultServer(lambda request: ranged(b"content", request)) as server:
 
         def ahead() -> None:
             left.append(len(files) - len(server.requests))
             time.sleep(0.01)
 
-        job = FetchJob(
-            "key",
-            files,
-            (Signer(server.url),),
-            tmp_path / "tree",
-            tmp_path / "journal",
-            ahead=ahead,
-        )
-        await engine.fetch(job, Progress())
-        await engine.close()
+        await fetch_within(Budget(), files, server.url, tmp_path, ahead=ahead)
     assert 1 <= len(left) <= 5
     assert left[0] > 1000
 
@@ -403,31 +409,20 @@ async def test_larger_files_that_follow_small_ones_have_as_few_connections_as_fi
     tmp_path: Path,
 ) -> None:
     large, small = os.urandom(900_000), b"x" * 1000
-    lock, busy, seen = threading.Lock(), 0, 0
+    held = Held(0.05)
 
     def answer(request: Request) -> Reply:
-        nonlocal busy, seen
         if name_of(request).startswith("a"):
             return ranged(small, request)
-        with lock:
-            busy += 1
-            seen = max(seen, busy)
-        time.sleep(0.05)
-        with lock:
-            busy -= 1
+        held.wait()
         return ranged(large, request)
 
     budget = Budget(connections=16, bytes_in_flight=8 << 20)
-    engine = Engine(budget, policy=SourcePolicy.unrestricted())
     files = [remote(f"a{number:03}", small) for number in range(500)]
     files += [remote(f"b{number:03}", large) for number in range(60)]
     with FaultServer(answer) as server:
-        job = FetchJob(
-            "key", tuple(files), (Signer(server.url),), tmp_path / "tree", tmp_path / "journal"
-        )
-        await engine.fetch(job, Progress())
-        await engine.close()
-    assert 2 < seen <= 8
+        await fetch_within(budget, files, server.url, tmp_path)
+    assert 2 < held.most <= 8
 
 
 async def test_a_file_that_is_long_in_coming_holds_up_none_of_a_thousand(tmp_path: Path) -> None:
